@@ -1,0 +1,11 @@
+//! nodeprof: an eBPF continuous-profiling agent for Linux nodes.
+//!
+//! The modules follow the way of a sample; each depends only on those above it. See
+//! `docs/architecture.md`.
+
+pub mod symbol;
+
+pub mod profile;
+
+pub mod export;
+pub mod report;

@@ -1,0 +1,3 @@
+//! Parse, compose, run.
+
+fn main() {}

@@ -1,0 +1,220 @@
+//! What should have been sampled, and what became of it.
+//!
+//! The expected count is known from *outside* the eBPF program: the perf event's own clock divided by the
+//! sampling period. So a sample that the kernel skipped without running the program shows up too.
+
+use std::fmt;
+
+/// Why an expected sample is not in the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LostCause {
+    /// The timer should have fired, but the program did not run: another BPF program or map operation was
+    /// active on that CPU, interrupts were off, or the hypervisor had paused the CPU.
+    KernelSkipped,
+    /// The ring buffer between the kernel and the agent was full.
+    RingFull,
+    /// No scratch record was free in the program: it interrupted itself.
+    ScratchBusy,
+    /// The agent read a record that it could not decode, or a sequence number was missing.
+    Undecodable,
+}
+
+impl LostCause {
+    /// Every cause, in the order in which reports list them.
+    pub const ALL: [Self; 4] = [Self::KernelSkipped, Self::RingFull, Self::ScratchBusy, Self::Undecodable];
+
+    /// The value of the `cause` label in metrics, logs and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KernelSkipped => "kernel_skipped",
+            Self::RingFull => "ring_full",
+            Self::ScratchBusy => "scratch_busy",
+            Self::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// Why a stack in the profile is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TruncatedCause {
+    /// More frames than a record holds.
+    Depth,
+    /// The user stack could not be walked to its end.
+    Unwind,
+    /// The aggregator's byte budget was used up: the sample is kept under its process, without its stack.
+    StackTableFull,
+}
+
+impl TruncatedCause {
+    /// Every cause, in the order in which reports list them.
+    pub const ALL: [Self; 3] = [Self::Depth, Self::Unwind, Self::StackTableFull];
+
+    /// The value of the `cause` label in metrics, logs and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Depth => "depth",
+            Self::Unwind => "unwind",
+            Self::StackTableFull => "stack_table_full",
+        }
+    }
+}
+
+/// Why a frame has no function name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnresolvedReason {
+    /// The file has no symbol that covers the address.
+    Stripped,
+    /// The file or the process was gone before it could be read.
+    Gone,
+    /// The file could not be read (permissions, I/O error, not a regular file).
+    Unreadable,
+    /// The file is not an ELF file that makes sense.
+    Malformed,
+    /// Code in memory that no file holds (a JIT), and no map of it.
+    Anonymous,
+    /// The process was never known: it ended before anything about it could be learnt.
+    UnknownProcess,
+    /// The address lies in no mapping that is known of the process.
+    Unmapped,
+    /// The kernel hides its addresses, or has no symbol there.
+    KernelHidden,
+}
+
+impl UnresolvedReason {
+    /// Every reason, in the order in which reports list them.
+    pub const ALL: [Self; 8] = [
+        Self::Stripped,
+        Self::Gone,
+        Self::Unreadable,
+        Self::Malformed,
+        Self::Anonymous,
+        Self::UnknownProcess,
+        Self::Unmapped,
+        Self::KernelHidden,
+    ];
+
+    /// The value of the `reason` label in metrics, logs and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stripped => "stripped",
+            Self::Gone => "gone",
+            Self::Unreadable => "unreadable",
+            Self::Malformed => "malformed",
+            Self::Anonymous => "anonymous",
+            Self::UnknownProcess => "unknown_process",
+            Self::Unmapped => "unmapped",
+            Self::KernelHidden => "kernel_hidden",
+        }
+    }
+}
+
+/// The books of one profile over one window.
+///
+/// `expected == emitted + Σ lost` always holds; [`Accounting::balances`] says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// How often the timer should have fired, over all CPUs: the event's clock ÷ the period.
+    pub ticks: u64,
+    /// Ticks that found the CPU idle.
+    pub idle: u64,
+    /// Ticks that hit a process that was not selected (`--pid`, `--cgroup`).
+    pub not_selected: u64,
+    /// Ticks that should have given a sample: `ticks - idle - not_selected`.
+    pub expected: u64,
+    /// Samples in the profile.
+    pub emitted: u64,
+    /// Samples that should be in the profile and are not, by cause (index: position in [`LostCause::ALL`]).
+    pub lost: [u64; LostCause::ALL.len()],
+    /// Samples in the profile whose stack is cut short, by cause.
+    pub truncated: [u64; TruncatedCause::ALL.len()],
+    /// Frames of the profile's samples, weighted by samples.
+    pub frames: u64,
+    /// Frames without a function name, weighted by samples, by reason.
+    pub unresolved: [u64; UnresolvedReason::ALL.len()],
+}
+
+impl Accounting {
+    /// Samples lost for `cause`.
+    pub fn lost(&self, cause: LostCause) -> u64 {
+        self.lost[cause as usize]
+    }
+
+    /// Samples lost, whatever the cause.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Samples whose stack was cut short, whatever the cause.
+    pub fn truncated_total(&self) -> u64 {
+        self.truncated.iter().sum()
+    }
+
+    /// Frames without a function name, whatever the reason.
+    pub fn unresolved_total(&self) -> u64 {
+        self.unresolved.iter().sum()
+    }
+
+    /// Whether nothing is missing from the books.
+    pub fn balances(&self) -> bool {
+        self.expected == self.emitted + self.lost_total()
+            && self.ticks == self.expected + self.idle + self.not_selected
+    }
+}
+
+impl fmt::Display for Accounting {
+    /// One line, for people: `expected 1980, emitted 1975, lost 5 (kernel_skipped 5), …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}, emitted {}, ", self.expected, self.emitted)?;
+        let lost = LostCause::ALL.map(LostCause::name);
+        write_by_cause(f, "lost", &self.lost, &lost)?;
+        f.write_str(", ")?;
+        let truncated = TruncatedCause::ALL.map(TruncatedCause::name);
+        write_by_cause(f, "truncated", &self.truncated, &truncated)?;
+        write!(f, ", ")?;
+        let unresolved = UnresolvedReason::ALL.map(UnresolvedReason::name);
+        write_by_cause(f, "unresolved frames", &self.unresolved, &unresolved)?;
+        write!(f, " of {}", self.frames)
+    }
+}
+
+fn write_by_cause(f: &mut fmt::Formatter<'_>, what: &str, counts: &[u64], names: &[&str]) -> fmt::Result {
+    write!(f, "{what} {}", counts.iter().sum::<u64>())?;
+    let mut separator = " (";
+    for (count, name) in counts.iter().zip(names).filter(|(count, _)| **count > 0) {
+        write!(f, "{separator}{name} {count}")?;
+        separator = ", ";
+    }
+    if separator == ", " { f.write_str(")") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The enum's discriminants are the indices that `lost`, `truncated` and `unresolved` use.
+    #[test]
+    fn causes_index_their_arrays() {
+        for (index, cause) in LostCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+        }
+        for (index, cause) in TruncatedCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+        }
+        for (index, reason) in UnresolvedReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    /// The line of honesty names only causes that occurred.
+    #[test]
+    fn the_line_names_what_occurred() {
+        let mut books =
+            Accounting { ticks: 20, idle: 8, expected: 12, emitted: 10, frames: 50, ..Accounting::default() };
+        books.lost[LostCause::RingFull as usize] = 2;
+        assert!(books.balances());
+        assert_eq!(
+            books.to_string(),
+            "expected 12, emitted 10, lost 2 (ring_full 2), truncated 0, unresolved frames 0 of 50"
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! The neutral profile model, and the aggregation of samples into windows.
+
+pub mod accounting;
+pub mod model;

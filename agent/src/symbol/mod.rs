@@ -1,0 +1,3 @@
+//! The resolver and its sources of names.
+
+pub mod read_at;

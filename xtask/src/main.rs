@@ -1,0 +1,3 @@
+//! nodeprof's development tasks.
+
+fn main() {}
