@@ -3,9 +3,20 @@
 //! The modules follow the way of a sample; each depends only on those above it. See
 //! `docs/architecture.md`.
 
+pub mod build_id;
+pub mod time_format;
+
+pub mod kernel;
+
+pub mod process;
+
 pub mod symbol;
 
 pub mod profile;
+pub mod profiler;
 
 pub mod export;
 pub mod report;
+
+pub mod cli;
+pub mod run;

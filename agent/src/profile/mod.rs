@@ -1,4 +1,6 @@
 //! The neutral profile model, and the aggregation of samples into windows.
 
 pub mod accounting;
+pub mod finish;
 pub mod model;
+pub mod window;

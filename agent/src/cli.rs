@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::export::Format;
+
+/// See where this machine's CPU time goes: every process and the kernel, with names, from one command.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agent",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    after_help = AFTER_HELP,
+)]
+pub struct Cli {
+    /// What else to do than profiling.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  sudo agent --once                          ten seconds of the whole machine
+  sudo agent --once --duration 60s --pid 42  a minute of one process
+  sudo agent --once --output - --format folded | less
+  go tool pprof -http=: nodeprof-*/cpu.pb.gz
+  agent check                                what works on this machine, and what to do about the rest
+
+Exit status:
+  0  done
+  1  failed
+  2  bad usage: an option's value, a process or directory that is not there
+  3  not permitted, or not supported by this kernel
+
+Profiling needs root, or CAP_BPF and CAP_PERFMON with CAP_SYS_PTRACE, CAP_SYSLOG, CAP_CHECKPOINT_RESTORE and
+CAP_DAC_READ_SEARCH for names. Logs go to standard error; RUST_LOG sets their level (default: info).";
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what works on this kernel with these privileges, what does not, and what to do about it.
+    Check,
+}
+
+/// Options of a profiling run.
+#[derive(Clone, Debug, Args)]
+pub struct ProfileArgs {
+    /// Profile once, print a report, write the profiles, and end.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Length of the window: 10s, 500ms, 2m; a plain number is seconds. Ctrl-C ends it early.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+
+    /// Samples a second on each CPU. Choose one that does not divide the kernel's own tick (100, 250, 1000).
+    #[arg(long, value_name = "HZ", default_value_t = 99)]
+    pub frequency: u32,
+
+    /// Profile this process only. Can be given more than once.
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+
+    /// Profile the processes in and below this cgroup (v2 directory) only. Can be given more than once.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+
+    /// Directory for the profiles; `-` writes one profile in one format to standard output.
+    /// [default: ./nodeprof-<UTC time>/]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Formats to write, separated by commas. [default: pprof,svg; with `--output -`: pprof]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub format: Vec<Format>,
+
+    /// Profilers to run, separated by commas.
+    #[arg(long, value_name = "PROFILERS", value_delimiter = ',', default_value = "cpu")]
+    pub profilers: Vec<ProfilerName>,
+
+    /// Count each thread apart, with its id and name.
+    #[arg(long)]
+    pub per_thread: bool,
+
+    /// Bytes of the ring buffer between the kernel and the agent; a power of two of at least 4096.
+    /// [default: 1 MiB, more on machines with more than 16 CPUs]
+    #[arg(long, value_name = "BYTES")]
+    pub ring_size: Option<u32>,
+}
+
+/// A profiler that can be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProfilerName {
+    /// Time on CPUs.
+    Cpu,
+}
+
+/// Parses `10s`, `1.5s`, `500ms`, `2m`, `1h`, `10`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("{unit:?} is not a unit of time; use ms, s, m or h")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is not a number"))?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
+    if duration < Duration::from_millis(1) || duration > Duration::from_secs(24 * 3600) {
+        return Err("a window lasts between 1ms and 24h".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition is consistent (clap's own check).
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    /// Durations with each unit, and what is refused.
+    #[test]
+    fn durations_are_parsed() {
+        let milliseconds = |text| parse_duration(text).map(|duration| duration.as_millis());
+        assert_eq!(milliseconds("10"), Ok(10_000));
+        assert_eq!(milliseconds("1.5s"), Ok(1_500));
+        assert_eq!(milliseconds("500ms"), Ok(500));
+        assert_eq!(milliseconds("2m"), Ok(120_000));
+        for bad in ["", "s", "0", "-1s", "10x", "1e300", "NaN", "25h", "0.1ms"] {
+            assert!(milliseconds(bad).is_err(), "{bad:?}");
+        }
+    }
+}

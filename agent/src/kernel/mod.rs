@@ -1,0 +1,11 @@
+//! All that speaks to the kernel: perf events, the eBPF object, rings, CPUs.
+
+pub mod capabilities;
+pub mod counters;
+pub mod cpus;
+pub mod perf_event;
+pub mod programs;
+pub mod readiness;
+pub mod release;
+pub mod sample_ring;
+pub mod sideband;

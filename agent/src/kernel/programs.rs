@@ -1,0 +1,167 @@
+//! The embedded eBPF object: sizing its maps, filling its constants, loading its programs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
+use agent_ebpf::{MAX_CGROUPS, MAX_PIDS};
+use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, RingBuf};
+use aya::programs::{PerfEvent, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+use crate::kernel::counters::CounterMap;
+use crate::kernel::sample_ring::SampleRing;
+
+/// The object that `cargo xtask build-ebpf` made (build.rs chooses which).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf.o"));
+
+/// The eBPF side could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    /// The kernel refused a map, or the object is not what this agent expects.
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[from] Box<EbpfError>),
+    /// The kernel refused a program.
+    #[error("the kernel refused the eBPF program {name}: {source}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// What the kernel answered, with the verifier's log where there is one.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map could not be used.
+    #[error("eBPF map {name}: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: MapError,
+    },
+    /// A map could not be mapped into memory.
+    #[error("mmap of eBPF map {name}: {source}")]
+    Mmap {
+        /// The map.
+        name: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The object has no such part: it was built from other sources than the agent.
+    #[error("the eBPF object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// More was selected than the kernel's tables hold.
+    #[error("at most {limit} {what} can be selected, not {count}")]
+    TooMany {
+        /// `processes` or `cgroups`.
+        what: &'static str,
+        /// How many there may be.
+        limit: u32,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// Which tasks to profile. Nothing selected: all.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// Processes.
+    pub pids: Vec<u32>,
+    /// Open directories of cgroups (v2); tasks in and below them.
+    pub cgroups: Vec<File>,
+}
+
+/// How large the kernel's side is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of the ring that timer programs write to; a power of two of pages.
+    pub ring_bytes: u32,
+    /// One more than the highest possible CPU number.
+    pub possible_cpus: u32,
+}
+
+/// The loaded object. Its maps and programs live as long as this.
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Creates the maps and loads nothing yet.
+    pub fn create(sizes: Sizes, selection: &Selection) -> Result<Self, ProgramsError> {
+        check_limit("processes", selection.pids.len(), MAX_PIDS)?;
+        check_limit("cgroups", selection.cgroups.len(), MAX_CGROUPS)?;
+        raise_locked_memory_limit();
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("TIMER_RING", sizes.ring_bytes)
+            .map_max_entries("CPU_COUNTERS", sizes.possible_cpus)
+            .override_global("RING_WAKEUP_BYTES", &u64::from(sizes.ring_bytes / 2), true)
+            .override_global("SELECT_BY_PID", &u32::from(!selection.pids.is_empty()), true)
+            .override_global("SELECTED_CGROUP_COUNT", &(selection.cgroups.len() as u32), true)
+            .load(OBJECT)
+            .map_err(Box::new)?;
+        select_pids(&mut ebpf, &selection.pids)?;
+        select_cgroups(&mut ebpf, &selection.cgroups)?;
+        Ok(Self { ebpf })
+    }
+
+    /// Loads the CPU profiler's program, to be attached to perf events.
+    pub fn load_cpu_sampler(&mut self) -> Result<BorrowedFd<'_>, ProgramsError> {
+        const NAME: &str = "cpu_sample";
+        let failed = |source| ProgramsError::Program { name: NAME, source: Box::new(source) };
+        let program = self.ebpf.program_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
+        let program: &mut PerfEvent = program.try_into().map_err(failed)?;
+        if program.fd().is_err() {
+            program.load().map_err(failed)?;
+        }
+        Ok(program.fd().map_err(failed)?.as_fd())
+    }
+
+    /// The ring that timer programs write to. Once.
+    pub fn take_timer_ring(&mut self) -> Result<SampleRing, ProgramsError> {
+        const NAME: &str = "TIMER_RING";
+        let map = self.ebpf.take_map(NAME).ok_or(ProgramsError::Missing(NAME))?;
+        let ring = RingBuf::try_from(map).map_err(|source| ProgramsError::Map { name: NAME, source })?;
+        Ok(SampleRing::new(ring))
+    }
+
+    /// The CPU profiler's counters. Once.
+    pub fn take_cpu_counters(&mut self) -> Result<CounterMap, ProgramsError> {
+        const NAME: &str = "CPU_COUNTERS";
+        let map = self.ebpf.take_map(NAME).ok_or(ProgramsError::Missing(NAME))?;
+        let Map::Array(data) = map else { return Err(ProgramsError::Missing(NAME)) };
+        CounterMap::new(data).map_err(|source| ProgramsError::Mmap { name: NAME, source })
+    }
+}
+
+fn check_limit(what: &'static str, count: usize, limit: u32) -> Result<(), ProgramsError> {
+    if count > limit as usize { Err(ProgramsError::TooMany { what, limit, count }) } else { Ok(()) }
+}
+
+fn select_pids(ebpf: &mut Ebpf, pids: &[u32]) -> Result<(), ProgramsError> {
+    const NAME: &str = "SELECTED_PIDS";
+    let failed = |source| ProgramsError::Map { name: NAME, source };
+    let map = ebpf.map_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
+    let mut selected: HashMap<&mut MapData, u32, u8> = map.try_into().map_err(failed)?;
+    pids.iter().try_for_each(|pid| selected.insert(pid, 1, 0)).map_err(failed)
+}
+
+fn select_cgroups(ebpf: &mut Ebpf, cgroups: &[File]) -> Result<(), ProgramsError> {
+    const NAME: &str = "SELECTED_CGROUPS";
+    let failed = |source| ProgramsError::Map { name: NAME, source };
+    let map = ebpf.map_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
+    let mut selected: CgroupArray<&mut MapData> = map.try_into().map_err(failed)?;
+    (0..)
+        .zip(cgroups)
+        .try_for_each(|(slot, directory)| selected.set(slot, directory.as_raw_fd(), 0))
+        .map_err(failed)
+}
+
+/// Kernels before 5.11 charge maps to `RLIMIT_MEMLOCK`. Where the limit cannot be raised, creating a map fails
+/// with an error of its own, so this one is not worth reporting.
+fn raise_locked_memory_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!(%errno, "cannot raise RLIMIT_MEMLOCK");
+    }
+}

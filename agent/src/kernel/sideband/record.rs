@@ -1,0 +1,275 @@
+//! Decoding of side-band records: `MMAP2`, `COMM`, `FORK`, `EXIT`, `LOST`.
+//!
+//! Layouts: `include/uapi/linux/perf_event.h`, `enum perf_event_type`. With `sample_id_all` and
+//! `PERF_SAMPLE_TIME` alone, every record ends with its time.
+
+use crate::build_id::BuildId;
+use perf_event_open_sys::bindings as abi;
+
+/// Something that happened to a process, with its `CLOCK_MONOTONIC` time in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessEvent {
+    /// When it happened.
+    pub time: u64,
+    /// What happened.
+    pub what: ProcessChange,
+}
+
+/// What happened to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessChange {
+    /// Executable memory was mapped.
+    Map(NewMapping),
+    /// A thread got a name; `exec` when that is because it executed a new program.
+    Comm {
+        /// Process id.
+        pid: u32,
+        /// Thread id.
+        tid: u32,
+        /// Whether the process image was replaced.
+        exec: bool,
+        /// The name.
+        comm: String,
+    },
+    /// A thread (or, when `pid != parent_pid`, a process) began.
+    Fork {
+        /// Process id of the new thread.
+        pid: u32,
+        /// Process id of the thread that made it.
+        parent_pid: u32,
+        /// Thread id of the new thread.
+        tid: u32,
+    },
+    /// A thread ended.
+    Exit {
+        /// Process id.
+        pid: u32,
+        /// Thread id.
+        tid: u32,
+    },
+}
+
+/// Executable memory that a process has just mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMapping {
+    /// Process id.
+    pub pid: u32,
+    /// First address.
+    pub start: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Offset of the first address in the file.
+    pub file_offset: u64,
+    /// Which file, as far as the kernel says.
+    pub file: FileHint,
+    /// The file's path in the process's mount namespace, or `[vdso]`, `//anon`, …
+    pub path: String,
+}
+
+/// What the kernel tells about a mapped file's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileHint {
+    /// Device and inode.
+    Inode {
+        /// `makedev(major, minor)`.
+        device: u64,
+        /// Inode number.
+        inode: u64,
+    },
+    /// GNU build id.
+    BuildId(BuildId),
+}
+
+/// One record of the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Something happened to a process.
+    Process(ProcessEvent),
+    /// The ring was full, and so many records are missing.
+    Lost(u64),
+    /// A record of a type that is of no interest, or that could not be decoded.
+    Other,
+}
+
+/// Decodes one whole record, header included. Never fails: what cannot be decoded is [`Record::Other`].
+pub fn decode(record: &[u8]) -> Record {
+    decode_known(record).unwrap_or(Record::Other)
+}
+
+fn decode_known(record: &[u8]) -> Option<Record> {
+    let mut fields = Fields(record);
+    let record_type = fields.u32()?;
+    let misc = u32::from(fields.u16()?);
+    fields.u16()?;
+    if record_type == abi::PERF_RECORD_LOST {
+        fields.u64()?;
+        return Some(Record::Lost(fields.u64()?));
+    }
+    let time = fields.take_time()?;
+    let what = match record_type {
+        abi::PERF_RECORD_MMAP2 => ProcessChange::Map(mapping(&mut fields, misc)?),
+        abi::PERF_RECORD_COMM => ProcessChange::Comm {
+            pid: fields.u32()?,
+            tid: fields.u32()?,
+            exec: misc & abi::PERF_RECORD_MISC_COMM_EXEC != 0,
+            comm: fields.text(),
+        },
+        abi::PERF_RECORD_FORK => {
+            let (pid, parent_pid, tid) = (fields.u32()?, fields.u32()?, fields.u32()?);
+            ProcessChange::Fork { pid, parent_pid, tid }
+        }
+        abi::PERF_RECORD_EXIT => {
+            let (pid, _parent_pid, tid) = (fields.u32()?, fields.u32()?, fields.u32()?);
+            ProcessChange::Exit { pid, tid }
+        }
+        _ => return None,
+    };
+    Some(Record::Process(ProcessEvent { time, what }))
+}
+
+fn mapping(fields: &mut Fields<'_>, misc: u32) -> Option<NewMapping> {
+    let (pid, _tid) = (fields.u32()?, fields.u32()?);
+    let (start, length, file_offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let identity = fields.bytes(24)?;
+    let file = if misc & abi::PERF_RECORD_MISC_MMAP_BUILD_ID != 0 {
+        let size = usize::from(*identity.first()?);
+        FileHint::BuildId(BuildId::new(identity.get(4..4 + size.min(20))?)?)
+    } else {
+        let mut identity = Fields(identity);
+        let (major, minor) = (identity.u32()?, identity.u32()?);
+        FileHint::Inode { device: libc::makedev(major, minor), inode: identity.u64()? }
+    };
+    let (_protection, _flags) = (fields.u32()?, fields.u32()?);
+    Some(NewMapping { pid, start, length, file_offset, file, path: fields.text() })
+}
+
+/// What is left to decode of a record.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    /// Takes the time off the record's end.
+    fn take_time(&mut self) -> Option<u64> {
+        let (rest, time) = self.0.split_last_chunk()?;
+        self.0 = rest;
+        Some(u64::from_ne_bytes(*time))
+    }
+
+    /// The text that fills the rest of the record up to its first NUL.
+    fn text(&mut self) -> String {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..length]).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(record_type: u32, misc: u32, body: &[&[u8]], time: u64) -> Vec<u8> {
+        let mut bytes = record_type.to_ne_bytes().to_vec();
+        bytes.extend((misc as u16).to_ne_bytes());
+        let size = 8 + body.iter().map(|part| part.len()).sum::<usize>() + 8;
+        bytes.extend((size as u16).to_ne_bytes());
+        for part in body {
+            bytes.extend_from_slice(part);
+        }
+        bytes.extend(time.to_ne_bytes());
+        bytes
+    }
+
+    fn map_record(misc: u32, identity: &[u8; 24]) -> Vec<u8> {
+        let ids = [7u32, 8].map(u32::to_ne_bytes).concat();
+        let place = [0x1000u64, 0x2000, 0x3000].map(u64::to_ne_bytes).concat();
+        record(
+            abi::PERF_RECORD_MMAP2,
+            misc,
+            &[&ids, &place, identity, &[0; 8], b"/bin/true\0\0\0\0\0\0\0"],
+            99,
+        )
+    }
+
+    /// A mapping with device and inode.
+    #[test]
+    fn a_mapping_by_inode() {
+        let mut identity = [0; 24];
+        identity[..4].copy_from_slice(&8u32.to_ne_bytes());
+        identity[4..8].copy_from_slice(&1u32.to_ne_bytes());
+        identity[8..16].copy_from_slice(&4242u64.to_ne_bytes());
+        let expected = NewMapping {
+            pid: 7,
+            start: 0x1000,
+            length: 0x2000,
+            file_offset: 0x3000,
+            file: FileHint::Inode { device: libc::makedev(8, 1), inode: 4242 },
+            path: "/bin/true".into(),
+        };
+        let event = ProcessEvent { time: 99, what: ProcessChange::Map(expected) };
+        assert_eq!(decode(&map_record(0, &identity)), Record::Process(event));
+    }
+
+    /// A mapping with a build id, whose length byte is believed only as far as the field reaches.
+    #[test]
+    fn a_mapping_by_build_id() {
+        for (claimed, real) in [(20, 20), (8, 8), (255, 20)] {
+            let mut identity = [0xab; 24];
+            identity[0] = claimed;
+            let decoded = decode(&map_record(abi::PERF_RECORD_MISC_MMAP_BUILD_ID, &identity));
+            let Record::Process(ProcessEvent { what: ProcessChange::Map(map), .. }) = decoded else {
+                panic!("not a mapping: {decoded:?}")
+            };
+            assert_eq!(map.file, FileHint::BuildId(BuildId::new(&vec![0xab; real]).expect("not empty")));
+        }
+    }
+
+    /// `COMM` with and without exec, `FORK`, `EXIT` and `LOST`.
+    #[test]
+    fn the_small_records() {
+        let ids = [7u32, 8].map(u32::to_ne_bytes).concat();
+        let comm = record(abi::PERF_RECORD_COMM, abi::PERF_RECORD_MISC_COMM_EXEC, &[&ids, b"sleep\0\0\0"], 5);
+        let what = ProcessChange::Comm { pid: 7, tid: 8, exec: true, comm: "sleep".into() };
+        assert_eq!(decode(&comm), Record::Process(ProcessEvent { time: 5, what }));
+
+        let task = [7u32, 1, 8, 1].map(u32::to_ne_bytes).concat();
+        let fork = record(abi::PERF_RECORD_FORK, 0, &[&task, &[0; 8]], 6);
+        let what = ProcessChange::Fork { pid: 7, parent_pid: 1, tid: 8 };
+        assert_eq!(decode(&fork), Record::Process(ProcessEvent { time: 6, what }));
+
+        let exit = record(abi::PERF_RECORD_EXIT, 0, &[&task, &[0; 8]], 6);
+        let what = ProcessChange::Exit { pid: 7, tid: 8 };
+        assert_eq!(decode(&exit), Record::Process(ProcessEvent { time: 6, what }));
+
+        let lost = record(abi::PERF_RECORD_LOST, 0, &[&[0; 8], &3u64.to_ne_bytes()], 6);
+        assert_eq!(decode(&lost), Record::Lost(3));
+    }
+
+    /// Records cut off anywhere are refused without a panic.
+    #[test]
+    fn truncated_records_are_other() {
+        let whole = map_record(0, &[0; 24]);
+        for length in 0..80 {
+            assert_eq!(decode(&whole[..length.min(whole.len())]), Record::Other, "{length}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Every process that is known, kept up to date by side-band events.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::kernel::sideband::record::{NewMapping, ProcessChange, ProcessEvent};
+use crate::process::mappings::{Mapping, Mappings};
+use crate::process::module::{ModuleTable, Witness};
+use crate::process::scan;
+
+/// Nanoseconds between two readings of one process's `/proc/PID/maps` for addresses that no mapping holds.
+const REREAD_INTERVAL: u64 = 1_000_000_000;
+/// Nanoseconds for which a process that ended is remembered: samples of it may still be on their way.
+const REMEMBER_EXITED: u64 = 5_000_000_000;
+
+/// Where an address of a process lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this mapping.
+    Mapped(Mapping),
+    /// In no executable mapping of the process.
+    Unmapped,
+    /// Nothing could be learnt about the process before it ended.
+    UnknownProcess,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    comm: Arc<str>,
+    /// `None` when nothing could be learnt, or when the budget made us forget: see `stale`.
+    mappings: Option<Mappings>,
+    stale: bool,
+    exited: Option<u64>,
+    last_read: u64,
+    last_sampled: u64,
+}
+
+/// The known processes. Their mappings stay within a byte budget: those that were not sampled for longest are
+/// forgotten first, and read again when a sample hits them.
+#[derive(Debug)]
+pub struct ProcessTable {
+    modules: Arc<ModuleTable>,
+    budget: usize,
+    processes: HashMap<u32, Process>,
+    counts: ProcessCounts,
+}
+
+/// What happened in the table; `nodeprof_process_*` in metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCounts {
+    /// Scans of all of `/proc`.
+    pub scans: u64,
+    /// Readings of single processes after the scan.
+    pub rereads: u64,
+    /// Processes that were gone before anything could be learnt.
+    pub unknown: u64,
+    /// Processes whose mappings were forgotten to stay within the budget.
+    pub forgotten: u64,
+}
+
+impl ProcessTable {
+    /// An empty table whose mappings may take `budget` bytes.
+    pub fn new(modules: Arc<ModuleTable>, budget: usize) -> Self {
+        Self { modules, budget, processes: HashMap::new(), counts: ProcessCounts::default() }
+    }
+
+    /// Reads all of `/proc`, once, when the agent starts. The side-band must be open already, so that nothing is
+    /// missed in between; `now` is the time in `CLOCK_MONOTONIC` nanoseconds.
+    pub fn scan(&mut self, now: u64) -> io::Result<()> {
+        self.counts.scans += 1;
+        for pid in scan::processes()? {
+            // A process that ended since the directory was listed is none of our business.
+            let _known = self.read(pid, now);
+        }
+        self.enforce_budget();
+        Ok(())
+    }
+
+    /// Takes in what happened to a process.
+    pub fn apply(&mut self, event: ProcessEvent) {
+        match event.what {
+            ProcessChange::Map(new) => self.map(&new),
+            ProcessChange::Comm { pid, tid, exec, comm } => self.rename(pid, tid, exec, comm.into()),
+            ProcessChange::Fork { pid, parent_pid, .. } if pid != parent_pid => self.fork(pid, parent_pid),
+            ProcessChange::Exit { pid, tid } if pid == tid => {
+                if let Some(process) = self.processes.get_mut(&pid) {
+                    process.exited = Some(event.time);
+                }
+            }
+            ProcessChange::Fork { .. } | ProcessChange::Exit { .. } => {}
+        }
+    }
+
+    /// The name of a process (of its main thread), as far as it is known.
+    pub fn comm(&self, pid: u32) -> Option<Arc<str>> {
+        Some(self.processes.get(&pid)?.comm.clone())
+    }
+
+    /// Makes sure that `pid`, of which a sample was taken at `time`, is in the table: reads `/proc` if nothing told
+    /// of it yet. `comm` is the sampled thread's name, the best there is when the process is gone.
+    pub fn sampled(&mut self, pid: u32, comm: impl FnOnce() -> Arc<str>, time: u64) {
+        match self.processes.get_mut(&pid) {
+            Some(process) if !process.stale => process.last_sampled = time,
+            _ => {
+                self.counts.rereads += 1;
+                if self.read(pid, time).is_err() {
+                    self.counts.unknown += 1;
+                    self.processes.insert(pid, Process::unknown(comm(), time));
+                }
+            }
+        }
+    }
+
+    /// Where `address` of `pid` lies. An address outside every mapping makes the table read the process again, at most
+    /// once a second of sample time.
+    pub fn place(&mut self, pid: u32, address: u64, time: u64) -> Place {
+        let Some(process) = self.processes.get(&pid) else { return Place::UnknownProcess };
+        if let Some(mapping) = process.find(address) {
+            return Place::Mapped(mapping);
+        }
+        if process.exited.is_none() && time.saturating_sub(process.last_read) >= REREAD_INTERVAL {
+            self.counts.rereads += 1;
+            match self.read(pid, time) {
+                Ok(()) => {}
+                Err(_) => self.mark_read(pid, time),
+            }
+        }
+        match self.processes.get(&pid) {
+            Some(Process { mappings: Some(mappings), .. }) => {
+                mappings.find(address).map_or(Place::Unmapped, Place::Mapped)
+            }
+            _ => Place::UnknownProcess,
+        }
+    }
+
+    /// Forgets processes that ended long before `now`, and keeps the rest within the budget.
+    pub fn clean_up(&mut self, now: u64) {
+        self.processes.retain(|_, process| {
+            process.exited.is_none_or(|exited| now.saturating_sub(exited) < REMEMBER_EXITED)
+        });
+        self.enforce_budget();
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> ProcessCounts {
+        self.counts
+    }
+
+    /// How many processes are known.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    fn read(&mut self, pid: u32, now: u64) -> io::Result<()> {
+        let snapshot = scan::read(pid, &self.modules)?;
+        let process = Process {
+            comm: snapshot.comm.into(),
+            mappings: Some(snapshot.mappings),
+            stale: false,
+            exited: None,
+            last_read: now,
+            last_sampled: now,
+        };
+        self.processes.insert(pid, process);
+        Ok(())
+    }
+
+    fn mark_read(&mut self, pid: u32, now: u64) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.last_read = now;
+        }
+    }
+
+    fn map(&mut self, new: &NewMapping) {
+        let end = new.start.saturating_add(new.length);
+        let witness = Witness { pid: new.pid, start: new.start, end };
+        let module = self.modules.intern(scan::module_key(&new.path, new.file), witness);
+        let mapping = Mapping { start: new.start, end, file_offset: new.file_offset, module };
+        // A process of which only this is known: its other mappings are read when a sample misses them.
+        let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));
+        process.mappings.get_or_insert_default().insert(mapping);
+    }
+
+    fn rename(&mut self, pid: u32, tid: u32, exec: bool, comm: Arc<str>) {
+        if exec {
+            let fresh = Process { mappings: Some(Mappings::default()), ..Process::unknown(comm, 0) };
+            self.processes.insert(pid, fresh);
+        } else if pid == tid
+            && let Some(process) = self.processes.get_mut(&pid)
+        {
+            process.comm = comm;
+        }
+    }
+
+    fn fork(&mut self, pid: u32, parent_pid: u32) {
+        if let Some(parent) = self.processes.get(&parent_pid) {
+            let child = Process { exited: None, ..parent.clone() };
+            self.processes.insert(pid, child);
+        }
+    }
+
+    fn enforce_budget(&mut self) {
+        let mut used: usize = self.processes.values().map(Process::heap_bytes).sum();
+        if used <= self.budget {
+            return;
+        }
+        let mut by_age: Vec<_> =
+            self.processes.iter().map(|(pid, process)| (process.last_sampled, *pid)).collect();
+        by_age.sort_unstable();
+        for (_, pid) in by_age {
+            if used <= self.budget {
+                break;
+            }
+            if let Some(process) = self.processes.get_mut(&pid) {
+                used -= process.heap_bytes();
+                process.mappings = None;
+                process.stale = true;
+                self.counts.forgotten += 1;
+            }
+        }
+    }
+}
+
+impl Process {
+    fn unknown(comm: Arc<str>, time: u64) -> Self {
+        Self { comm, mappings: None, stale: false, exited: None, last_read: time, last_sampled: time }
+    }
+
+    fn partly_known(pid: u32) -> Self {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        Self::unknown(comm.map_or_else(|_| "[unknown]".into(), |comm| comm.trim_end().into()), 0)
+    }
+
+    fn find(&self, address: u64) -> Option<Mapping> {
+        self.mappings.as_ref()?.find(address)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.mappings.as_ref().map_or(0, Mappings::heap_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sideband::record::FileHint;
+
+    fn table() -> ProcessTable {
+        ProcessTable::new(Arc::default(), 1 << 20)
+    }
+
+    fn map(pid: u32, start: u64, path: &str) -> ProcessEvent {
+        let file = FileHint::Inode { device: 1, inode: start };
+        let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, path: path.into() };
+        ProcessEvent { time: 1, what: ProcessChange::Map(new) }
+    }
+
+    fn event(time: u64, what: ProcessChange) -> ProcessEvent {
+        ProcessEvent { time, what }
+    }
+
+    /// No process has this number, so the table cannot find out more than it was told.
+    const PID: u32 = 0x7fff_fff0;
+
+    /// A process that lives only in side-band events is known: fork, exec, map, exit.
+    #[test]
+    fn a_short_life_is_known() {
+        let mut table = table();
+        table.apply(map(PID, 0x1000, "/bin/sh"));
+        table.apply(event(2, ProcessChange::Fork { pid: PID + 1, parent_pid: PID, tid: PID + 1 }));
+        assert!(matches!(table.place(PID + 1, 0x1800, 2), Place::Mapped(_)), "a fork shares mappings");
+        table.apply(event(
+            3,
+            ProcessChange::Comm { pid: PID + 1, tid: PID + 1, exec: true, comm: "job".into() },
+        ));
+        table.apply(map(PID + 1, 0x5000, "/bin/job"));
+        table.apply(event(4, ProcessChange::Exit { pid: PID + 1, tid: PID + 1 }));
+        table.sampled(PID + 1, || "wrong".into(), 4);
+        assert_eq!(table.comm(PID + 1).as_deref(), Some("job"));
+        assert!(matches!(table.place(PID + 1, 0x5800, 4), Place::Mapped(_)));
+        assert_eq!(table.place(PID + 1, 0x1800, 4), Place::Unmapped, "exec drops the old image");
+        table.clean_up(4 + REMEMBER_EXITED);
+        assert_eq!(table.place(PID + 1, 0x5800, 5), Place::UnknownProcess);
+        assert_eq!(table.counts().unknown, 0);
+    }
+
+    /// A process that ended before anything told of it is kept under its thread's name, and counted.
+    #[test]
+    fn a_process_nobody_told_of() {
+        let mut table = table();
+        table.sampled(PID, || "ghost".into(), 1);
+        assert_eq!(table.comm(PID).as_deref(), Some("ghost"));
+        assert_eq!(table.place(PID, 0x1000, 1), Place::UnknownProcess);
+        assert_eq!(table.counts().unknown, 1);
+    }
+
+    /// Over the budget, mappings are forgotten (and counted), and read again when a sample comes.
+    #[test]
+    fn the_budget_holds() {
+        let mut table = ProcessTable::new(Arc::default(), 1);
+        table.scan(1).expect("/proc is there");
+        assert!(table.counts().forgotten > 0);
+        let pid = std::process::id();
+        table.sampled(pid, || "me".into(), 2);
+        let here = the_budget_holds as *const () as u64;
+        assert!(matches!(table.place(pid, here, 2), Place::Mapped(_)));
+        assert_eq!(table.counts().scans, 1);
+    }
+
+    /// A new thread is not a new process, and a thread's end is not the process's.
+    #[test]
+    fn threads_are_not_processes() {
+        let mut table = table();
+        table.apply(map(PID, 0x1000, "/bin/sh"));
+        table.apply(event(2, ProcessChange::Fork { pid: PID, parent_pid: PID, tid: PID + 1 }));
+        table.apply(event(3, ProcessChange::Exit { pid: PID, tid: PID + 1 }));
+        table.clean_up(u64::MAX);
+        assert!(matches!(table.place(PID, 0x1000, 4), Place::Mapped(_)));
+        assert_eq!(table.len(), 1);
+    }
+}

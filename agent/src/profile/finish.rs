@@ -1,0 +1,134 @@
+//! Finishing a window: each distinct frame gets its name once, and the neutral profile's tables are laid out.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::profile::accounting::{TruncatedCause, UnresolvedReason};
+use crate::profile::model::{FrameKind, Function, Labels, Line, Location, Module, Sample, Thread};
+use crate::profile::window::{Counted, Window};
+use crate::symbol::frame::Frame;
+use crate::symbol::resolver::Resolver;
+use crate::symbol::symbols::{FunctionName, ModuleInfo, Symbols};
+
+/// A window's samples with names, and what became of its frames.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// Executables, libraries, the kernel.
+    pub modules: Vec<Module>,
+    /// Named functions.
+    pub functions: Vec<Function>,
+    /// Distinct code addresses.
+    pub locations: Vec<Location>,
+    /// Distinct (task, stack) pairs, by process, then by weight.
+    pub samples: Vec<Sample>,
+    /// Samples whose stack is cut short, by cause.
+    pub truncated: [u64; TruncatedCause::ALL.len()],
+    /// Frames, weighted by samples.
+    pub frames: u64,
+    /// Frames without a name, weighted by samples, by reason.
+    pub unresolved: [u64; UnresolvedReason::ALL.len()],
+}
+
+/// Names everything in `window`. `values` turns a line of the window into the values of its sample.
+pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>) -> Vec<i64>) -> Finished {
+    let mut tables = Tables::default();
+    let frames: Vec<_> = window
+        .frames()
+        .iter()
+        .map(|frame| {
+            let symbols = resolver.resolve(*frame);
+            (tables.location(*frame, &symbols), symbols.unresolved)
+        })
+        .collect();
+    let mut finished = Finished::default();
+    for line in window.counted() {
+        let count = line.count.total();
+        finished.frames += count * line.stack.len() as u64;
+        for index in line.stack {
+            if let (_, Some(reason)) = frames[*index as usize] {
+                finished.unresolved[reason as usize] += count;
+            }
+        }
+        if let Some(cause) = line.truncated {
+            finished.truncated[cause as usize] += count;
+        }
+        let locations = line.stack.iter().map(|index| frames[*index as usize].0).collect();
+        finished.samples.push(Sample { locations, values: values(line), labels: labels(line) });
+    }
+    // Hash order is not an order: equal windows give equal profiles.
+    finished.samples.sort_by(|a, b| {
+        let by_labels = (a.labels.pid, a.labels.thread.as_ref().map(|thread| thread.id));
+        let other = (b.labels.pid, b.labels.thread.as_ref().map(|thread| thread.id));
+        by_labels.cmp(&other).then_with(|| b.values.cmp(&a.values)).then_with(|| a.locations.cmp(&b.locations))
+    });
+    Finished {
+        modules: tables.modules.values,
+        functions: tables.functions.values,
+        locations: tables.locations.values,
+        ..finished
+    }
+}
+
+fn labels(line: Counted<'_>) -> Labels {
+    Labels {
+        pid: line.task.pid,
+        comm: line.task.comm.to_string(),
+        thread: line.task.thread.as_ref().map(|(id, name)| Thread { id: *id, name: name.to_string() }),
+        truncated: line.truncated.map(TruncatedCause::name),
+    }
+}
+
+/// The profile's tables while they grow. A file that was seen under two numbers is one module here.
+#[derive(Default)]
+struct Tables {
+    modules: Table<Module>,
+    functions: Table<Function>,
+    locations: Table<Location>,
+}
+
+impl Tables {
+    fn location(&mut self, frame: Frame, symbols: &Symbols) -> usize {
+        let module = symbols.module.as_ref().map(|info| self.modules.index(module(info)));
+        let kind = match (frame, module) {
+            (Frame::Kernel { .. }, _) => FrameKind::Kernel,
+            (_, Some(_)) => FrameKind::User,
+            (_, None) => FrameKind::Marker,
+        };
+        let FunctionName { name, system_name } = symbols.function.clone();
+        let function = self.functions.index(Function { name, system_name, file: None });
+        let lines = vec![Line { function, line: 0 }];
+        self.locations.index(Location { module, address: symbols.address, kind, lines })
+    }
+}
+
+fn module(info: &Arc<ModuleInfo>) -> Module {
+    Module {
+        path: info.path.to_string(),
+        build_id: info.build_id.as_ref().map(ToString::to_string),
+        start: info.start,
+        limit: info.limit,
+        file_offset: info.file_offset,
+    }
+}
+
+/// Values by index, each once.
+struct Table<T> {
+    indices: HashMap<T, usize>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { indices: HashMap::new(), values: Vec::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Table<T> {
+    fn index(&mut self, value: T) -> usize {
+        *self.indices.entry(value).or_insert_with_key(|value| {
+            self.values.push(value.clone());
+            self.values.len() - 1
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! The profilers: which programs run, which weights their samples have; and the collector that reads them all.
+
+pub mod collector;
+pub mod cpu;

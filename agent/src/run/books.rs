@@ -1,0 +1,34 @@
+//! Balancing the books of a CPU profile: what the timers should have done against what arrived.
+
+use crate::profile::accounting::{Accounting, LostCause};
+use crate::profile::finish::Finished;
+use crate::profiler::collector::Collector;
+use crate::profiler::cpu::CpuLedger;
+
+/// The books of a window that is over, from each CPU's ledger and from what the collector read.
+pub fn balance<'a>(
+    ledgers: impl IntoIterator<Item = &'a CpuLedger>,
+    collector: &Collector,
+    finished: &Finished,
+) -> Accounting {
+    let mut books = Accounting {
+        frames: finished.frames,
+        truncated: finished.truncated,
+        unresolved: finished.unresolved,
+        ..Accounting::default()
+    };
+    let mut written = 0;
+    for CpuLedger { ticks, counters, .. } in ledgers {
+        books.ticks += ticks;
+        books.idle += counters.idle;
+        books.not_selected += counters.not_selected;
+        books.lost[LostCause::KernelSkipped as usize] += ticks - counters.fired;
+        books.lost[LostCause::RingFull as usize] += counters.ring_full;
+        books.lost[LostCause::ScratchBusy as usize] += counters.scratch_busy;
+        written += counters.emitted;
+    }
+    books.emitted = collector.received().values().sum();
+    books.lost[LostCause::Undecodable as usize] = written.saturating_sub(books.emitted);
+    books.expected = books.ticks - books.idle - books.not_selected;
+    books
+}

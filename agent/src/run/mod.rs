@@ -1,0 +1,10 @@
+//! The ways to run: once; and `check`, which only tells what would work.
+
+pub mod books;
+pub mod check;
+pub mod error;
+pub mod once;
+pub mod output;
+pub mod preflight;
+mod progress;
+pub mod session;

@@ -1,0 +1,140 @@
+//! `agent --once`: one window, a report, files, the end.
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ProfileArgs;
+use crate::kernel::programs::Selection;
+use crate::process::module::ModuleTable;
+use crate::profile::finish::finish;
+use crate::profile::model::{Profile, ProfileKind, ValueType};
+use crate::profiler::collector::monotonic_now;
+use crate::report::table;
+use crate::run::books;
+use crate::run::error::RunError;
+use crate::run::output::Output;
+use crate::run::preflight;
+use crate::run::progress::Progress;
+use crate::run::session::{Gathered, Session};
+use crate::symbol::resolver::Resolver;
+
+/// What a run needs and what was found in order before anything was started.
+pub struct Prepared {
+    selection: Selection,
+    output: Output,
+}
+
+/// Checks options, privileges, kernel and the place for the profiles: a mistake costs no window.
+pub fn prepare(args: &ProfileArgs) -> Result<Prepared, RunError> {
+    let selection = preflight::check_selection(args)?;
+    preflight::check_support()?;
+    let output = Output::prepare(args, SystemTime::now())?;
+    Ok(Prepared { selection, output })
+}
+
+/// Profiles one window with the one resolver.
+pub async fn run(
+    args: &ProfileArgs,
+    prepared: Prepared,
+    modules: Arc<ModuleTable>,
+    resolver: Arc<Resolver>,
+) -> Result<(), RunError> {
+    let Prepared { selection, output } = prepared;
+    let mut session = Session::start(args, &selection, modules, resolver.clone())?;
+    let started = SystemTime::now();
+    let progress = Progress::new(args.duration);
+    let interrupted = interrupt()?;
+    let window_began = monotonic_now();
+    tokio::select! {
+        broken = session.collect(|samples| progress.show(samples)) => broken?,
+        () = tokio::time::sleep(args.duration) => {}
+        () = interrupted => tracing::info!("interrupted: the window ends here"),
+    }
+    let duration = Duration::from_nanos(monotonic_now() - window_began);
+    progress.done();
+    let gathered = session.stop()?;
+    log_first_sample(&gathered);
+    let profile = profile(&gathered, &resolver, started, duration)?;
+    deliver(&profile, &output)
+}
+
+fn profile(
+    gathered: &Gathered,
+    resolver: &Resolver,
+    started: SystemTime,
+    duration: Duration,
+) -> Result<Profile, RunError> {
+    let Gathered { window, cpu, collector, .. } = gathered;
+    let ledger = cpu.ledger().map_err(RunError::failed)?;
+    let period = cpu.period();
+    let weight = |number| ledger.get(&number).map_or(period as f64, |ledger| ledger.weight(period));
+    let finished = finish(window, resolver, |line| {
+        vec![line.count.total() as i64, line.count.weighted(weight).round() as i64]
+    });
+    let accounting = books::balance(ledger.values(), collector, &finished);
+    Ok(Profile {
+        kind: ProfileKind::Cpu,
+        started,
+        duration,
+        sample_types: vec![
+            ValueType { name: "samples", unit: "count" },
+            ValueType { name: "cpu", unit: "nanoseconds" },
+        ],
+        period_type: ValueType { name: "cpu", unit: "nanoseconds" },
+        period: period as i64,
+        modules: finished.modules,
+        functions: finished.functions,
+        locations: finished.locations,
+        samples: finished.samples,
+        accounting,
+    })
+}
+
+fn deliver(profile: &Profile, output: &Output) -> Result<(), RunError> {
+    if output.leaves_stdout() {
+        let stdout = io::stdout();
+        let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let options = table::TableOptions { color, ..table::TableOptions::default() };
+        let mut out = stdout.lock();
+        ignore_closed_pipe(table::write_top(profile, &mut out, &options)).map_err(RunError::failed)?;
+        let files = output.write(profile).map_err(RunError::failed)?;
+        let written = files.iter().try_for_each(|file| writeln!(out, "wrote {}", file.display()));
+        ignore_closed_pipe(written).map_err(RunError::failed)
+    } else {
+        ignore_closed_pipe(output.write(profile).map(drop)).map_err(RunError::failed)
+    }
+}
+
+/// `agent --once | head` is not an error.
+fn ignore_closed_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Ends when the user or the system asks for an end.
+fn interrupt() -> Result<impl Future<Output = ()>, RunError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn log_first_sample(gathered: &Gathered) {
+    let first = gathered.cpu.ledger().ok().and_then(|ledger| {
+        ledger.values().map(|ledger| ledger.counters.first_timestamp).filter(|time| *time > 0).min()
+    });
+    if let Some(first) = first {
+        let milliseconds = first.saturating_sub(gathered.started) / 1_000_000;
+        tracing::info!(milliseconds, "first sample after the start");
+    }
+}

@@ -1,0 +1,143 @@
+//! A profiling session: everything that is started, in the order in which it has to be, and read until it is stopped.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::ProfileArgs;
+use crate::kernel::cpus;
+use crate::kernel::programs::{Programs, Selection, Sizes};
+use crate::kernel::readiness::Readiness;
+use crate::kernel::sideband::Sideband;
+use crate::process::module::ModuleTable;
+use crate::process::table::ProcessTable;
+use crate::profile::window::Window;
+use crate::profiler::collector::{Collector, monotonic_now};
+use crate::profiler::cpu::CpuProfiler;
+use crate::run::error::RunError;
+use crate::symbol::resolver::Resolver;
+
+/// Between two looks at rings that nobody woke us for.
+const TURN: Duration = Duration::from_millis(100);
+/// Between two looks at which CPUs are online.
+const CPU_CHECK: Duration = Duration::from_secs(1);
+/// Side-band ring of a CPU: room for some 2,000 mappings between two turns.
+const SIDEBAND_RING: usize = 256 << 10;
+/// The same where there are many CPUs.
+const SMALL_SIDEBAND_RING: usize = 64 << 10;
+/// Bytes for the mappings of all processes.
+const PROCESS_BUDGET: usize = 8 << 20;
+/// Bytes for stacks and counts of one window.
+const WINDOW_BUDGET: usize = 16 << 20;
+
+/// A session in which samples are being taken.
+pub struct Session {
+    programs: Programs,
+    cpu: CpuProfiler,
+    collector: Collector,
+    readiness: Readiness,
+    online: BTreeSet<u32>,
+    window: Window,
+    started: u64,
+}
+
+/// What a session has gathered when it is stopped.
+pub struct Gathered {
+    /// The samples.
+    pub window: Window,
+    /// The profiler, stopped, with its books.
+    pub cpu: CpuProfiler,
+    /// What was read, and from whom.
+    pub collector: Collector,
+    /// When the session began, in `CLOCK_MONOTONIC` nanoseconds.
+    pub started: u64,
+}
+
+impl Session {
+    /// Starts profiling. Samples flow when this returns. Must be called inside a tokio runtime.
+    pub fn start(
+        args: &ProfileArgs,
+        selection: &Selection,
+        modules: Arc<ModuleTable>,
+        resolver: Arc<Resolver>,
+    ) -> Result<Self, RunError> {
+        let started = monotonic_now();
+        let online = cpus::online().map_err(RunError::failed)?;
+        let possible_cpus = cpus::possible_count().map_err(RunError::failed)?;
+        let ring_bytes = args.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
+        let sizes = Sizes { ring_bytes, possible_cpus };
+        let mut programs = Programs::create(sizes, selection).map_err(RunError::failed)?;
+        let ring = programs.take_timer_ring().map_err(RunError::failed)?;
+        // The side-band comes first: nothing that happens to a process after the scan below may be missed.
+        let sideband = Sideband::open(&online, sideband_ring(online.len())).map_err(RunError::failed)?;
+        let cpu = CpuProfiler::start(&mut programs, &online, args.frequency).map_err(RunError::failed)?;
+        tracing::info!("registered profiler: cpu");
+        let mut processes = ProcessTable::new(modules, PROCESS_BUDGET);
+        processes.scan(monotonic_now()).map_err(RunError::failed)?;
+        let collector = Collector::new(ring, sideband, processes, resolver, args.per_thread);
+        let readiness = Readiness::new().map_err(RunError::failed)?;
+        let window = Window::new(WINDOW_BUDGET);
+        let session = Self { programs, cpu, collector, readiness, online, window, started };
+        session.watch_rings()?;
+        Ok(session)
+    }
+
+    /// Collects samples; never returns unless something breaks. Dropping the future between two turns is fine.
+    pub async fn collect(&mut self, mut progress: impl FnMut(u64)) -> Result<(), RunError> {
+        let mut turns = tokio::time::interval(TURN);
+        let mut cpu_checks = tokio::time::interval(CPU_CHECK);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => {}
+                ready = self.readiness.ready() => ready.map_err(RunError::failed)?,
+                _ = cpu_checks.tick() => self.follow_cpus()?,
+            }
+            self.collector.turn(&mut self.window);
+            progress(self.window.samples());
+        }
+    }
+
+    /// Stops the timers and reads what is left.
+    pub fn stop(mut self) -> Result<Gathered, RunError> {
+        self.cpu.stop().map_err(RunError::failed)?;
+        self.collector.turn(&mut self.window);
+        let Self { cpu, collector, window, started, .. } = self;
+        Ok(Gathered { window, cpu, collector, started })
+    }
+
+    fn watch_rings(&self) -> Result<(), RunError> {
+        self.collector
+            .descriptors()
+            .try_for_each(|descriptor| self.readiness.watch(descriptor))
+            .map_err(RunError::failed)
+    }
+
+    /// CPUs come and go (hot-plug, a VM that grows): sample on those that are there.
+    fn follow_cpus(&mut self) -> Result<(), RunError> {
+        let online = cpus::online().map_err(RunError::failed)?;
+        if online == self.online {
+            return Ok(());
+        }
+        tracing::info!(?online, "the set of online CPUs changed");
+        self.collector.turn(&mut self.window);
+        for cpu in self.online.difference(&online) {
+            self.collector.sideband_mut().remove_cpu(*cpu);
+        }
+        for cpu in online.difference(&self.online) {
+            self.collector.sideband_mut().add_cpu(*cpu).map_err(RunError::failed)?;
+        }
+        self.cpu.follow_cpus(&mut self.programs, &online).map_err(RunError::failed)?;
+        self.online = online;
+        self.watch_rings()
+    }
+}
+
+/// Room for the samples of a second at 99 Hz with deep stacks, and at least 1 MiB.
+fn default_ring_size(cpus: usize) -> u32 {
+    const PER_CPU: usize = 64 << 10;
+    (cpus * PER_CPU).next_power_of_two().clamp(1 << 20, 64 << 20) as u32
+}
+
+fn sideband_ring(cpus: usize) -> usize {
+    if cpus <= 32 { SIDEBAND_RING } else { SMALL_SIDEBAND_RING }
+}

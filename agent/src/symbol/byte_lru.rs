@@ -1,0 +1,122 @@
+//! A least-recently-used cache that is bounded in bytes.
+
+use std::hash::Hash;
+
+use lru::LruCache;
+
+/// Maps keys to values whose sizes the caller states. When they add up to more than the budget, the least
+/// recently used ones go.
+#[derive(Debug)]
+pub struct ByteLru<K: Eq + Hash, V> {
+    entries: LruCache<K, (V, usize)>,
+    budget: usize,
+    bytes: usize,
+    counts: CacheCounts,
+}
+
+/// What a cache did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Look-ups that found something.
+    pub hits: u64,
+    /// Look-ups that found nothing.
+    pub misses: u64,
+    /// Entries dropped to stay within the budget.
+    pub evictions: u64,
+}
+
+impl<K: Eq + Hash, V> ByteLru<K, V> {
+    /// Bytes that an entry costs besides what the caller states: list links, hash table slot, key and value.
+    pub const ENTRY: usize = size_of::<(K, (V, usize))>() + 6 * size_of::<usize>();
+
+    /// An empty cache of at most `budget` bytes.
+    pub fn new(budget: usize) -> Self {
+        Self { entries: LruCache::unbounded(), budget, bytes: 0, counts: CacheCounts::default() }
+    }
+
+    /// The value of `key`, which counts as used now.
+    pub fn get(&mut self, key: &K) -> Option<&V> {
+        match self.entries.get(key) {
+            Some((value, _)) => {
+                self.counts.hits += 1;
+                Some(value)
+            }
+            None => {
+                self.counts.misses += 1;
+                None
+            }
+        }
+    }
+
+    /// Remembers `value`, which owns `bytes` on the heap. What is larger than the whole budget is not kept.
+    pub fn insert(&mut self, key: K, value: V, bytes: usize) {
+        let bytes = bytes.saturating_add(Self::ENTRY);
+        if let Some((_, old)) = self.entries.push(key, (value, bytes)).map(|(_, entry)| entry) {
+            self.bytes -= old;
+        }
+        self.bytes += bytes;
+        self.shrink();
+    }
+
+    /// States anew how many bytes the value of `key` owns, if it is still there.
+    pub fn reweigh(&mut self, key: &K, bytes: usize) {
+        if let Some((_, old)) = self.entries.peek_mut(key) {
+            let bytes = bytes.saturating_add(Self::ENTRY);
+            self.bytes = self.bytes - *old + bytes;
+            *old = bytes;
+            self.shrink();
+        }
+    }
+
+    /// Bytes in use, an estimate from above.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the cache did so far.
+    pub fn counts(&self) -> CacheCounts {
+        self.counts
+    }
+
+    fn shrink(&mut self) {
+        while self.bytes > self.budget {
+            let Some((_, (_, bytes))) = self.entries.pop_lru() else { break };
+            self.bytes -= bytes;
+            self.counts.evictions += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Cache = ByteLru<u32, &'static str>;
+
+    /// The least recently used entry goes first, and bytes are what is left.
+    #[test]
+    fn the_oldest_goes_first() {
+        let mut cache = Cache::new(2 * (Cache::ENTRY + 10));
+        cache.insert(1, "one", 10);
+        cache.insert(2, "two", 10);
+        assert_eq!(cache.get(&1), Some(&"one"));
+        cache.insert(3, "three", 10);
+        assert_eq!((cache.get(&2), cache.get(&1), cache.get(&3)), (None, Some(&"one"), Some(&"three")));
+        assert_eq!(cache.bytes(), 2 * (Cache::ENTRY + 10));
+        assert_eq!(cache.counts(), CacheCounts { hits: 3, misses: 1, evictions: 1 });
+    }
+
+    /// A replaced entry gives its bytes back, a grown one pushes others out, a giant is not kept.
+    #[test]
+    fn bytes_are_counted() {
+        let mut cache = Cache::new(3 * Cache::ENTRY + 100);
+        cache.insert(1, "one", 10);
+        cache.insert(1, "uno", 20);
+        assert_eq!(cache.bytes(), Cache::ENTRY + 20);
+        cache.insert(2, "two", 10);
+        cache.reweigh(&2, 100 + 2 * Cache::ENTRY);
+        assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(&"two")));
+        cache.insert(3, "three", usize::MAX);
+        assert_eq!((cache.get(&3), cache.bytes()), (None, 0));
+    }
+}

@@ -1,0 +1,38 @@
+//! A frame: one code address in a form that outlives the process it was seen in.
+
+use crate::process::module::ModuleId;
+
+/// Where a frame's code is. Two frames with the same value have the same name.
+///
+/// A frame other than a stack's leaf is a return address; it is held as the address before, which lies in the
+/// call, so that a call at a function's very end is not taken for the next function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// In the kernel, one of its modules or a BPF program.
+    Kernel {
+        /// Virtual address.
+        address: u64,
+    },
+    /// In a file's code, or the vDSO's.
+    User {
+        /// Whose code.
+        module: ModuleId,
+        /// Offset in the file.
+        file_offset: u64,
+    },
+    /// In memory without a file: a JIT's code.
+    Anonymous {
+        /// Process id.
+        pid: u32,
+        /// First address of the mapping.
+        start: u64,
+        /// Virtual address.
+        address: u64,
+    },
+    /// In no mapping that is known of the process.
+    Unmapped,
+    /// In a process of which nothing is known.
+    UnknownProcess,
+    /// Stands for a whole stack that the aggregator had no room for.
+    StackTableFull,
+}
