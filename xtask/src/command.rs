@@ -29,7 +29,10 @@ pub(crate) fn query(command: &mut Command) -> Result<Option<String>> {
             Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
         }
         Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // "Denied" is what a directory in `$PATH` that this user may not read makes of "not found".
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
         Err(error) => Err(error).with_context(|| format!("cannot start `{}`", line(command))),
     }
 }
@@ -82,6 +85,7 @@ mod tests {
     #[test]
     fn query_of_an_absent_program_is_none() {
         assert_eq!(query(&mut Command::new("/nonexistent/program")).unwrap(), None);
+        assert_eq!(query(&mut Command::new("/dev/null")).unwrap(), None);
         assert_eq!(query(&mut Command::new("false")).unwrap(), None);
         assert_eq!(query(Command::new("echo").arg("yes")).unwrap().as_deref(), Some("yes\n"));
     }

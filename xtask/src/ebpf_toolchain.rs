@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{find_in_path, line, query, run};
 use crate::packages::{self, Package};
@@ -118,7 +118,8 @@ pub(crate) fn find(root: &Path, may_install: bool) -> Result<Found> {
 }
 
 fn install_on_debian(tools: &Path) -> Result<Toolchain> {
-    packages::ensure(DEBIAN_PACKAGES, true)?;
+    packages::ensure(DEBIAN_PACKAGES, true)
+        .with_context(|| format!("no toolchain for BPF from this distribution; by rustup:\n{NIGHTLY}\n"))?;
     if debian_linker(tools)?.is_none() {
         eprintln!(
             "bpf-linker {LINKER_VERSION} is missing: it links Rust's BPF programs. Building it into {} now, which \

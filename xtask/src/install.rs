@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use nix::unistd::Uid;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let built = workspace::target_directory(&root).join("release/agent");
     let directory = options.prefix.join("bin");
     // Before the build, because a build takes minutes.
-    let place = Place::claim(&directory).with_context(|| refusal(&directory, &options.prefix))?;
+    let place = Place::claim(&directory).map_err(|error| refusal(&error, &directory, &options.prefix))?;
     if !options.no_build {
         let mut build = Command::new(workspace::cargo());
         build.args(["build", "--release", "--locked", "--package", "agent", "--bin", "agent"]);
@@ -46,14 +46,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn refusal(directory: &Path, prefix: &Path) -> String {
+fn refusal(error: &Error, directory: &Path, prefix: &Path) -> Error {
     let directory = directory.display();
     if Uid::effective().is_root() {
-        return format!("cannot write to {directory}; choose another --prefix");
+        return anyhow!("cannot write to {directory}: {error}; choose another --prefix");
     }
     let xtask = env::current_exe().unwrap_or_else(|_| "target/debug/xtask".into());
-    format!(
-        "cannot write to {directory}; as you are not root, build here and install with sudo:\n  \
+    anyhow!(
+        "cannot write to {directory}: {error}; as you are not root, build here and install with sudo:\n  \
          cargo build --release --package agent\n  sudo {} install --no-build --prefix {}\n\
          or choose a --prefix of your own",
         xtask.display(),
