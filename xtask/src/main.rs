@@ -1,3 +1,50 @@
-//! nodeprof's development tasks.
+//! nodeprof's development tasks: everything about the repository that `cargo build` alone cannot do.
 
-fn main() {}
+mod command;
+mod ebpf_build;
+mod ebpf_hash;
+mod ebpf_toolchain;
+mod install;
+mod live_test;
+mod lock_file;
+mod object_paths;
+mod packages;
+mod skip_log;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// nodeprof's development tasks.
+///
+/// The agent itself builds with plain `cargo build`: it embeds the committed eBPF object
+/// `agent-ebpf/prebuilt/agent-ebpf.o`. The tasks here rebuild that object, run the tests with all they need
+/// from the distribution, and install the agent where `sudo` finds it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    BuildEbpf(ebpf_build::Options),
+    Test(live_test::Options),
+    Install(install::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::BuildEbpf(options) => ebpf_build::run(&options),
+        Task::Test(options) => live_test::run(&options),
+        Task::Install(options) => install::run(&options),
+    };
+    // Printed here: what returning it from `main` prints depends on RUST_BACKTRACE.
+    if let Err(error) = result {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
