@@ -3,9 +3,13 @@
 //! The modules follow the way of a sample; each depends only on those above it. See
 //! `docs/architecture.md`.
 
+pub mod printable;
+pub mod time_format;
+
 pub mod symbol;
 
 pub mod profile;
 
-pub mod export;
 pub mod report;
+
+pub mod export;
