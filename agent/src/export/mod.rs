@@ -1,1 +1,3 @@
-//! Placeholder; filled by the next commits.
+//! File formats that a profile is written in. Each is a plain walk over the tables of the neutral model.
+
+pub mod pprof;

@@ -2,3 +2,6 @@
 
 pub mod accounting;
 pub mod model;
+
+#[cfg(test)]
+pub(crate) mod example;
