@@ -1,1 +1,3 @@
-//! Placeholder; filled by the next commits.
+//! What people look at: rankings and tables.
+
+pub mod quantity;
