@@ -2,5 +2,6 @@
 
 pub mod flamegraph;
 pub mod folded;
+pub mod json;
 pub mod pprof;
 mod stacks;

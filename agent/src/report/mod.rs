@@ -1,3 +1,4 @@
 //! What people look at: rankings and tables.
 
 pub mod quantity;
+pub mod ranking;
