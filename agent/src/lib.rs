@@ -4,6 +4,7 @@
 //! `docs/architecture.md`.
 
 pub mod build_id;
+pub mod printable;
 pub mod time_format;
 
 pub mod kernel;

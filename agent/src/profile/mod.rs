@@ -4,3 +4,6 @@ pub mod accounting;
 pub mod finish;
 pub mod model;
 pub mod window;
+
+#[cfg(test)]
+pub(crate) mod example;

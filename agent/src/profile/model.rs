@@ -38,6 +38,8 @@ pub struct ValueType {
 pub struct Profile {
     /// What was sampled.
     pub kind: ProfileKind,
+    /// Name of the node; empty where it is not known.
+    pub host: String,
     /// Wall-clock time at which the window began.
     pub started: SystemTime,
     /// Length of the window.
@@ -58,6 +60,19 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// What should have been sampled, and what became of it.
     pub accounting: Accounting,
+}
+
+impl Profile {
+    /// The value that reports rank by: its index in [`Sample::values`] and its type. `None` if the profile has no
+    /// sample types.
+    pub fn ranked_value(&self) -> Option<(usize, ValueType)> {
+        self.sample_types.iter().copied().enumerate().next_back()
+    }
+
+    /// Sum of one value over all samples; 0 if there is no such value.
+    pub fn total(&self, value_index: usize) -> i64 {
+        self.samples.iter().map(|sample| sample.value(value_index)).fold(0, i64::saturating_add)
+    }
 }
 
 /// A file (or the kernel, or the vDSO) that code was executed from.
@@ -94,6 +109,15 @@ pub struct Function {
     pub system_name: String,
     /// Source file, where debug information gives it.
     pub file: Option<String>,
+}
+
+impl Function {
+    /// Whether the function has a real name, not `module+0xoffset`.
+    pub fn is_named(&self) -> bool {
+        !self.name.rsplit_once("+0x").is_some_and(|(_, offset)| {
+            !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    }
 }
 
 /// Where the code of a location runs.
@@ -140,6 +164,13 @@ pub struct Sample {
     pub labels: Labels,
 }
 
+impl Sample {
+    /// One of the sample's values; 0 if there is no such value.
+    pub fn value(&self, value_index: usize) -> i64 {
+        self.values.get(value_index).copied().unwrap_or(0)
+    }
+}
+
 /// Whose stack a sample is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
@@ -160,4 +191,34 @@ pub struct Thread {
     pub id: u32,
     /// The thread's own name.
     pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `module+0xoffset` counts as no name; names that merely contain a plus or hex digits are names.
+    #[test]
+    fn placeholders_are_told_from_names() {
+        let named =
+            |name: &str| Function { name: name.into(), system_name: String::new(), file: None }.is_named();
+        assert!(!named("libc.so.6+0x1f00"));
+        assert!(!named("[kernel]+0xffffffff81000000"));
+        assert!(named("operator+"));
+        assert!(named("main"));
+        assert!(named("f+0x"));
+        assert!(named("f+0x12.cold"));
+    }
+
+    /// Reports show the file's name, or the whole path where it has no last component.
+    #[test]
+    fn short_names_of_modules() {
+        let short = |path: &str| {
+            let module = Module { path: path.into(), build_id: None, start: 0, limit: 0, file_offset: 0 };
+            module.short_name().to_owned()
+        };
+        assert_eq!(short("/usr/lib/libc.so.6"), "libc.so.6");
+        assert_eq!(short("[kernel]"), "[kernel]");
+        assert_eq!(short("/odd/"), "/odd/");
+    }
 }

@@ -1,1 +1,4 @@
-//! Placeholder; filled by the next commits.
+//! What people look at: rankings and tables.
+
+pub mod quantity;
+pub mod ranking;
