@@ -71,7 +71,7 @@ pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Resu
             folded::write(profile, value_index, out)
         }
         Format::Text => {
-            table::write_top(profile, out, TableOptions { rows: TEXT_ROWS, ..TableOptions::default() })
+            table::write_top(profile, out, &TableOptions { rows: TEXT_ROWS, ..TableOptions::default() })
         }
         Format::Json => json::write(profile, out),
     }

@@ -42,7 +42,7 @@ impl Default for TableOptions {
 
 /// Writes the report: what was measured, the processes and the functions that used most, and the line of
 /// honesty with what it means in plain words.
-pub fn write_top(profile: &Profile, out: &mut dyn Write, options: TableOptions) -> io::Result<()> {
+pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions) -> io::Result<()> {
     let (value_index, value) = profile.ranked_value().unwrap_or((0, profile.period_type));
     let width = options.width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
     let total = profile.total(value_index);

@@ -4,7 +4,7 @@ use crate::profile::example;
 
 fn report(profile: &Profile, options: TableOptions) -> String {
     let mut out = Vec::new();
-    write_top(profile, &mut out, options).unwrap();
+    write_top(profile, &mut out, &options).unwrap();
     String::from_utf8(out).unwrap()
 }
 
