@@ -1,7 +1,7 @@
 //! Names that foreign processes chose, made safe to show.
 //!
-//! A process may call itself, its threads and its functions whatever it likes: escape sequences that rewrite the
-//! terminal, characters that turn the direction of text, characters that XML forbids.
+//! A process may call itself, its threads and its functions whatever it likes: escape sequences that rewrite
+//! the terminal, characters that turn the direction of text, characters that XML forbids.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,8 @@ pub fn printable(name: &str) -> Cow<'_, str> {
 fn is_printable(c: char) -> bool {
     !(c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}')
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 

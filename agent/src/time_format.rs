@@ -131,7 +131,8 @@ mod tests {
         assert_eq!(expected, (2370, 1, 1));
     }
 
-    /// Fractions are cut, not rounded, and the file stamp has no character that a shell or a file system minds.
+    /// Fractions are cut, not rounded, and the file stamp has no character that a shell or a file system
+    /// minds.
     #[test]
     fn fractions_and_stamps() {
         let time = at(1_709_210_096) + Duration::from_nanos(789_999_999);

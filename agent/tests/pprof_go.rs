@@ -100,7 +100,8 @@ fn has_line(output: &str, words: &[&str]) -> bool {
     output.lines().any(|line| line.split_whitespace().eq(words.iter().copied()))
 }
 
-/// `-top` ranks by CPU time (the default sample type) and gives the true self and total time of each function.
+/// `-top` ranks by CPU time (the default sample type) and gives the true self and total time of each
+/// function.
 #[test]
 fn top_shows_the_true_times() {
     if !go_is_available() {

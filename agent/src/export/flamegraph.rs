@@ -2,35 +2,44 @@
 
 use std::io::{self, Write};
 
-use inferno::flamegraph::color::{BackgroundColor, MultiPalette, Palette};
+use inferno::flamegraph::color::{BackgroundColor, Color, MultiPalette, Palette, PaletteMap};
 use inferno::flamegraph::{self, Options, TextTruncateDirection};
 
 use super::folded;
 use crate::printable::printable;
 use crate::profile::accounting::Accounting;
-use crate::profile::model::{Profile, ProfileKind, ValueType};
+use crate::profile::model::{Profile, ProfileKind, ValueType, is_placeholder};
 use crate::report::quantity;
 use crate::time_format::rfc3339;
 
+/// What is no code: the whole, and the processes.
+const TASK: Color = Color { r: 176, g: 192, b: 208 };
+/// What has no name: frames without a symbol, and markers.
+const NAMELESS: Color = Color { r: 200, g: 200, b: 200 };
 /// Characters of the subtitle that fit the initial width (1200 px) beside some margin.
 const SUBTITLE_CHARS: usize = 160;
 
 /// Writes the flame graph of the value that reports rank by (CPU time, shown in milliseconds).
 ///
-/// Colours say what a frame is (`inferno`'s annotated palette): orange kernel, aqua inlined, yellow C++ and Rust,
-/// green managed code, red the rest. They depend on the name only, so that two graphs can be compared.
+/// Colours say what a frame is: blue-grey a process, grey nameless, and the rest by `inferno`'s annotated
+/// palette: orange kernel, aqua inlined, yellow C++ and Rust, green managed code, red other native code. They
+/// depend on names only, so that two graphs can be compared.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let (value_index, value) = profile.ranked_value().unwrap_or((0, profile.period_type));
     let lines = folded::lines(profile, value_index);
     if lines.is_empty() {
         return write_empty(profile, out);
     }
-    // Sorted as lines, `f(int)` would stand between `f` and `f;g`, and `f` would be drawn twice. "Flame chart"
-    // is inferno's way to take lines in the order given, from the last to the first.
-    flamegraph::from_lines(&mut options(profile, value), lines.iter().rev().map(String::as_str), out)
+    let mut colors = special_colors(&lines);
+    let mut options = options(profile, value);
+    options.palette_map = Some(&mut colors);
+    // Sorted as lines, `f(int)` would stand between `f` and `f;g`, and `f` would be drawn twice. "Flame
+    // chart" is inferno's way to take lines in the order given, from the last to the first.
+    options.flame_chart = true;
+    flamegraph::from_lines(&mut options, lines.iter().rev().map(String::as_str), out)
 }
 
-fn options(profile: &Profile, value: ValueType) -> Options<'static> {
+fn options<'a>(profile: &Profile, value: ValueType) -> Options<'a> {
     let (factor, count_name) = scale(value);
     let mut options = Options::default();
     options.title = title(profile);
@@ -42,8 +51,27 @@ fn options(profile: &Profile, value: ValueType) -> Options<'static> {
     options.factor = factor;
     options.count_name = count_name;
     options.text_truncate_direction = TextTruncateDirection::Right;
-    options.flame_chart = true;
     options
+}
+
+/// The colours of frames that are no named code. The frame of the whole has the empty name.
+fn special_colors(lines: &[String]) -> PaletteMap {
+    let mut colors = PaletteMap::default();
+    for line in lines {
+        let stack = line.rsplit_once(' ').map_or(line.as_str(), |(stack, _)| stack);
+        let mut frames = stack.split(';');
+        let process = frames.next().unwrap_or_default();
+        for frame in frames {
+            let name = frame.strip_suffix("_[k]").unwrap_or(frame);
+            let is_marker = name.starts_with('[') && name.ends_with(']');
+            if is_marker || is_placeholder(name) {
+                colors.insert(frame, NAMELESS);
+            }
+        }
+        colors.insert(process, TASK);
+    }
+    colors.insert("", TASK);
+    colors
 }
 
 /// What a value is multiplied by for display, and the unit it has then.
@@ -85,14 +113,14 @@ fn subtitle(accounting: &Accounting) -> String {
 /// `inferno` draws an error where there is nothing to draw; having seen nothing is not an error.
 fn write_empty(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let text = |y: u32, size: u32, text: &str| {
-        format!("<text x=\"600\" y=\"{y}\" font-size=\"{size}\">{}</text>\n", escape(text))
+        format!("<text x=\"50%\" y=\"{y}\" font-size=\"{size}\">{}</text>\n", escape(text))
     };
     write!(
         out,
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <svg version=\"1.1\" width=\"1200\" height=\"140\" viewBox=\"0 0 1200 140\" \
-         xmlns=\"http://www.w3.org/2000/svg\" font-family=\"monospace\" text-anchor=\"middle\">\n\
-         <rect width=\"1200\" height=\"140\" fill=\"#f8f8f8\"/>\n\
+         <svg version=\"1.1\" width=\"100%\" height=\"140\" xmlns=\"http://www.w3.org/2000/svg\" \
+         font-family=\"monospace\" text-anchor=\"middle\">\n\
+         <rect width=\"100%\" height=\"140\" fill=\"#f8f8f8\"/>\n\
          {}{}{}</svg>\n",
         text(24, 17, &title(profile)),
         text(48, 12, &subtitle(&profile.accounting)),
@@ -135,6 +163,26 @@ mod tests {
         }
     }
 
+    /// Processes, nameless frames and kernel code are told apart by colour.
+    #[test]
+    fn colours_tell_frames_apart() {
+        let svg = svg(&example::profile());
+        let color_of = |name: &str| {
+            let (_, after) = svg.split_once(&format!("<title>{name} (")).unwrap();
+            let (_, fill) = after.split_once("fill=\"").unwrap();
+            fill.split('"').next().unwrap()
+        };
+        assert_eq!(color_of("app"), "rgb(176,192,208)");
+        for nameless in ["libc.so.6+0x1f00", "[unknown]", "[truncated: depth]"] {
+            assert_eq!(color_of(nameless), "rgb(200,200,200)", "{nameless}");
+        }
+        let named = ["main", "app::walk", "app::hash", "vfs_read"].map(color_of);
+        for (index, color) in named.iter().enumerate() {
+            assert!(!["rgb(176,192,208)", "rgb(200,200,200)"].contains(color));
+            assert!(!named[..index].contains(color), "{named:?}");
+        }
+    }
+
     /// A caller is drawn once even if another function's name sorts between it and its callees.
     #[test]
     fn a_caller_is_one_frame() {
@@ -150,8 +198,8 @@ mod tests {
         assert_eq!(svg.matches("<title>f (").count(), 1, "{svg}");
     }
 
-    /// The file asks the network for nothing: addresses occur only as names of XML namespaces, in the document type
-    /// and in comments.
+    /// The file asks the network for nothing: addresses occur only as names of XML namespaces, in the
+    /// document type and in comments.
     #[test]
     fn the_file_is_self_contained() {
         for svg in [svg(&example::profile()), svg(&example::empty())] {

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use super::stacks;
 use crate::profile::model::Profile;
 
-/// Writes the value at `value_index` of every stack, in the unit of that sample type. Equal stacks are merged, lines are
-/// sorted bytewise. See `stacks::by_stack` for what the frames are.
+/// Writes the value at `value_index` of every stack, in the unit of that sample type. Equal stacks are
+/// merged, lines are sorted bytewise. See `stacks::by_stack` for what the frames are.
 pub fn write(profile: &Profile, value_index: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = lines(profile, value_index);
     lines.sort_unstable();
@@ -50,8 +50,8 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// Root first, inlined functions below their callers, kernel and inlined frames marked, threads and truncation
-    /// where they are known, hostile names disarmed, lines sorted.
+    /// Root first, inlined functions below their callers, kernel and inlined frames marked, threads and
+    /// truncation where they are known, hostile names disarmed, lines sorted.
     #[test]
     fn the_example_folds() {
         assert_eq!(

@@ -1,7 +1,7 @@
 //! pprof: the format of google/pprof, `go tool pprof`, Pyroscope, Parca and speedscope.
 //!
-//! The neutral model has pprof's structure, so this is a walk over its tables: an index becomes an id by adding
-//! one. The same profile always gives the same bytes.
+//! The neutral model has pprof's structure, so this is a walk over its tables: an index becomes an id by
+//! adding one. The same profile always gives the same bytes.
 
 pub mod proto;
 #[cfg(test)]
@@ -85,8 +85,8 @@ fn sample(sample: &Sample, strings: &mut StringTable) -> proto::Sample {
     }
 }
 
-/// One value a key, as OTLP and most readers want it. An empty string is the same as no value in protobuf, so that
-/// empty names are left out.
+/// One value a key, as OTLP and most readers want it. An empty string is the same as no value in protobuf, so
+/// that empty names are left out.
 fn labels(labels: &Labels, strings: &mut StringTable) -> Vec<proto::Label> {
     let mut all = vec![number_label("pid", labels.pid, strings)];
     all.extend(text_label("comm", &labels.comm, strings));
@@ -110,8 +110,8 @@ fn text_label(key: &str, text: &str, strings: &mut StringTable) -> Option<proto:
     })
 }
 
-/// A module whose extent is not known is given the whole address space: readers want a location's address to lie
-/// inside its mapping, and `go tool pprof` would join two empty mappings of the same path to one.
+/// A module whose extent is not known is given the whole address space: readers want a location's address to
+/// lie inside its mapping, and `go tool pprof` would join two empty mappings of the same path to one.
 fn mapping(module: &Module, flags: SymbolFlags, id: u64, strings: &mut StringTable) -> proto::Mapping {
     proto::Mapping {
         id,
@@ -158,8 +158,8 @@ fn id_of(index: usize) -> u64 {
 
 /// What is known of all the locations of a mapping.
 ///
-/// As in Go's `runtime/pprof`, one location without a name is enough to say that a mapping has no function names:
-/// readers look up mappings that say so once more where they have the file.
+/// As in Go's `runtime/pprof`, one location without a name is enough to say that a mapping has no function
+/// names: readers look up mappings that say so once more where they have the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the four flags of pprof's Mapping message")]
 struct SymbolFlags {

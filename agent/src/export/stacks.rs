@@ -6,17 +6,19 @@ use std::collections::BTreeMap;
 use crate::printable::printable;
 use crate::profile::model::{FrameKind, Labels, Location, Profile, Sample};
 
-/// Between the frames of a key of [`by_stack`]. No name contains it, and it sorts before all that names contain,
-/// so that a frame's callees always follow the frame itself.
+/// Between the frames of a key of [`by_stack`]. No name contains it, and it sorts before all that names
+/// contain, so that a frame's callees always follow the frame itself.
 const SEPARATOR: char = '\0';
 
-/// One value summed over equal stacks. A key is the stack's frames from the root to the leaf; [`frames`] splits it.
+/// One value summed over equal stacks. A key is the stack's frames from the root to the leaf; [`frames`]
+/// splits it.
 ///
-/// The frames are: the process's name; the thread's name, where the profile was taken per thread; `[truncated: cause]`
-/// where the stack is cut short; then the functions, inlined ones below those they are inlined into.
+/// The frames are: the process's name; the thread's name, where the profile was taken per thread;
+/// `[truncated: cause]` where the stack is cut short; then the functions, inlined ones below those they are
+/// inlined into.
 ///
-/// Annotations are those of perf and the flame graph tools: `_[k]` kernel, `_[i]` inlined. Stacks whose sum is not
-/// positive are left out.
+/// Annotations are those of perf and the flame graph tools: `_[k]` kernel, `_[i]` inlined. Stacks whose sum
+/// is not positive are left out.
 pub(super) fn by_stack(profile: &Profile, value_index: usize) -> BTreeMap<String, i64> {
     let mut sums: BTreeMap<String, i64> = BTreeMap::new();
     for sample in &profile.samples {
@@ -73,8 +75,9 @@ fn push(key: &mut String, name: &str, suffix: &str) {
     key.push_str(suffix);
 }
 
-/// `name` such that no reader of folded lines takes a part of it for something else: `;` separates frames, `# ` begins a
-/// comment, a last word of digits is a count, white space at the ends is cut, and an empty frame is the root of all.
+/// `name` such that no reader of folded lines takes a part of it for something else: `;` separates frames, `#
+/// ` begins a comment, a last word of digits is a count, white space at the ends is cut, and an empty frame
+/// is the root of all.
 fn frame_text(name: &str) -> Cow<'_, str> {
     let name = match printable(name.trim()) {
         name if name.is_empty() => return Cow::Borrowed("[unnamed]"),
@@ -113,8 +116,9 @@ mod tests {
         }
     }
 
-    /// A stack that is the beginning of others comes right before them, whatever characters the names contain. (Sorted
-    /// as folded lines, `f(int)` would come between `f` and `f;g`, and a flame graph would draw `f` twice.)
+    /// A stack that is the beginning of others comes right before them, whatever characters the names
+    /// contain. (Sorted as folded lines, `f(int)` would come between `f` and `f;g`, and a flame graph would
+    /// draw `f` twice.)
     #[test]
     fn callees_follow_their_callers() {
         let mut keys = vec!["f\0g".to_owned(), "f(int)".to_owned(), "f".to_owned(), "f g\0h".to_owned()];

@@ -21,7 +21,7 @@ const UNKNOWN: usize = 5;
 ///
 /// | function | self | total | why |
 /// |---|---|---|---|
-/// | `app::walk` | 3 | 7 | recursive: three of its samples hold it twice; four more hold it as the caller that `hash` is inlined into |
+/// | `app::walk` | 3 | 7 | leaf of three stacks that hold it twice, caller in four |
 /// | `app::hash` | 4 | 4 | inlined into `app::walk` |
 /// | `vfs_read` | 1 | 1 | kernel, on top of `main` |
 /// | `libc.so.6+0x1f00` | 1 | 1 | no name |

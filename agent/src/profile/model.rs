@@ -63,8 +63,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The value that reports rank by: its index in [`Sample::values`] and its type. `None` if the profile has no
-    /// sample types.
+    /// The value that reports rank by: its index in [`Sample::values`] and its type. `None` if the profile
+    /// has no sample types.
     pub fn ranked_value(&self) -> Option<(usize, ValueType)> {
         self.sample_types.iter().copied().enumerate().next_back()
     }
@@ -114,10 +114,14 @@ pub struct Function {
 impl Function {
     /// Whether the function has a real name, not `module+0xoffset`.
     pub fn is_named(&self) -> bool {
-        !self.name.rsplit_once("+0x").is_some_and(|(_, offset)| {
-            !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
+        !is_placeholder(&self.name)
     }
+}
+
+/// Whether `name` is `module+0xoffset`: what a function without a name is called.
+pub fn is_placeholder(name: &str) -> bool {
+    name.rsplit_once("+0x")
+        .is_some_and(|(_, offset)| !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Where the code of a location runs.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// `value` in its unit (pprof's vocabulary) with three significant digits or so: `1.23 s`, `45.6 ms`, `12 count`.
+/// `value` in its unit (pprof's vocabulary) with three significant digits or so: `1.23 s`, `45.6 ms`, `12
+/// count`.
 pub fn amount(value: i64, unit: &str) -> String {
     if unit == "nanoseconds" { nanoseconds(value) } else { format!("{value} {unit}") }
 }
@@ -38,7 +39,8 @@ pub fn percent(part: i64, whole: i64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Every magnitude gets a unit in which it is a small number, and rounding does not leave that unit's digits.
+    /// Every magnitude gets a unit in which it is a small number, and rounding does not leave that unit's
+    /// digits.
     #[test]
     fn times_are_scaled() {
         for (value, text) in [

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::profile::model::{Profile, Sample};
+use crate::profile::model::{Module, Profile, Sample};
 
 /// Stands for the function of samples that have no stack at all.
 pub const NO_STACK: &str = "[no stack]";
@@ -12,12 +12,19 @@ pub const NO_STACK: &str = "[no stack]";
 pub struct FunctionCost<'a> {
     /// The function's name.
     pub name: &'a str,
-    /// Path of the module that it lies in; `None` for markers.
-    pub module: Option<&'a str>,
+    /// The module that it lies in (the first one of that path); `None` for markers.
+    pub module: Option<&'a Module>,
     /// Sum of the samples in which it is the leaf. Inlined functions count as functions.
     pub self_value: i64,
     /// Sum of the samples that it occurs in, however often.
     pub total_value: i64,
+}
+
+impl FunctionCost<'_> {
+    /// Name, then path of the module: what orders functions of equal cost.
+    fn identity(&self) -> (&str, Option<&str>) {
+        (self.name, self.module.map(|module| module.path.as_str()))
+    }
 }
 
 /// What a process cost.
@@ -40,7 +47,8 @@ pub fn functions(profile: &Profile, value_index: usize) -> Vec<FunctionCost<'_>>
     for sample in &profile.samples {
         let value = sample.value(value_index);
         seen.clear();
-        for key @ (name, module) in frames(profile, sample) {
+        for (name, module) in frames(profile, sample) {
+            let key = (name, module.map(|module| module.path.as_str()));
             let is_leaf = seen.is_empty();
             if !seen.insert(key) {
                 continue;
@@ -56,8 +64,12 @@ pub fn functions(profile: &Profile, value_index: usize) -> Vec<FunctionCost<'_>>
     costs.into_values().collect()
 }
 
-/// Name and module of every function of a stack, leaf first, inlined functions before those they are inlined into.
-fn frames<'a>(profile: &'a Profile, sample: &'a Sample) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+/// Name and module of every function of a stack, leaf first, inlined functions before those they are inlined
+/// into.
+fn frames<'a>(
+    profile: &'a Profile,
+    sample: &'a Sample,
+) -> impl Iterator<Item = (&'a str, Option<&'a Module>)> {
     let functions = sample
         .locations
         .iter()
@@ -65,9 +77,7 @@ fn frames<'a>(profile: &'a Profile, sample: &'a Sample) -> impl Iterator<Item = 
         .flat_map(|location| location.lines.iter().map(move |line| (line.function, location.module)))
         .filter_map(|(function, module)| {
             let name = profile.functions.get(function)?.name.as_str();
-            let path =
-                module.and_then(|module| profile.modules.get(module)).map(|module| module.path.as_str());
-            Some((name, path))
+            Some((name, module.and_then(|module| profile.modules.get(module))))
         });
     let no_stack = sample.locations.is_empty().then_some((NO_STACK, None));
     functions.chain(no_stack)
@@ -77,7 +87,7 @@ fn frames<'a>(profile: &'a Profile, sample: &'a Sample) -> impl Iterator<Item = 
 pub fn sort_by_self(costs: &mut [FunctionCost<'_>]) {
     costs.sort_unstable_by(|a, b| {
         let by_value = (b.self_value, b.total_value).cmp(&(a.self_value, a.total_value));
-        by_value.then_with(|| (a.name, a.module).cmp(&(b.name, b.module)))
+        by_value.then_with(|| a.identity().cmp(&b.identity()))
     });
 }
 
@@ -85,7 +95,7 @@ pub fn sort_by_self(costs: &mut [FunctionCost<'_>]) {
 pub fn sort_by_total(costs: &mut [FunctionCost<'_>]) {
     costs.sort_unstable_by(|a, b| {
         let by_value = (b.total_value, b.self_value).cmp(&(a.total_value, a.self_value));
-        by_value.then_with(|| (a.name, a.module).cmp(&(b.name, b.module)))
+        by_value.then_with(|| a.identity().cmp(&b.identity()))
     });
 }
 
@@ -108,12 +118,12 @@ mod tests {
     use crate::profile::example;
 
     /// (name, module, self, total) in samples.
-    fn rows<'a>(costs: &[FunctionCost<'a>]) -> Vec<(&'a str, Option<&'a str>, i64, i64)> {
-        costs.iter().map(|cost| (cost.name, cost.module, cost.self_value, cost.total_value)).collect()
+    fn rows<'a>(costs: &'a [FunctionCost<'a>]) -> Vec<(&'a str, Option<&'a str>, i64, i64)> {
+        costs.iter().map(|cost| (cost.name, cost.identity().1, cost.self_value, cost.total_value)).collect()
     }
 
-    /// The example's truth, by self: a recursive function counts once a stack, an inlined leaf has the self time and its
-    /// physical function only the total, equal values are in order of their names.
+    /// The example's truth, by self: a recursive function counts once a stack, an inlined leaf has the self
+    /// time and its physical function only the total, equal values are in order of their names.
     #[test]
     fn functions_by_self() {
         let profile = example::profile();

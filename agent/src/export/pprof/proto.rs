@@ -1,7 +1,7 @@
 //! The messages of google/pprof's `proto/profile.proto` (package `perftools.profiles`).
 //!
-//! Written by hand: eight small messages do not justify a protobuf compiler in the build. Field numbers, types and
-//! meaning are those of <https://github.com/google/pprof/blob/main/proto/profile.proto>. Where the
+//! Written by hand: eight small messages do not justify a protobuf compiler in the build. Field numbers,
+//! types and meaning are those of <https://github.com/google/pprof/blob/main/proto/profile.proto>. Where the
 //! documentation says "string", the field is an index into [`Profile::string_table`].
 
 /// The root message of a profile file.

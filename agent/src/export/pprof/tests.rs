@@ -295,7 +295,8 @@ impl Random {
     }
 }
 
-/// Three hundred random profiles, with empty, repeated and odd names and addresses of every size, come back whole.
+/// Three hundred random profiles, with empty, repeated and odd names and addresses of every size, come back
+/// whole.
 #[test]
 fn random_profiles_come_back_whole() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

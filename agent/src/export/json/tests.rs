@@ -1,0 +1,99 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::profile::example;
+
+fn parsed(profile: &model::Profile) -> Value {
+    let mut out = Vec::new();
+    write(profile, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.lines().count(), 1, "one line");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The header, field by field, as the documentation of this module has it.
+#[test]
+fn the_header_has_its_shape() {
+    let mut value = parsed(&example::profile());
+    let object = value.as_object_mut().unwrap();
+    for table in ["modules", "functions", "locations", "samples", "accounting"] {
+        assert!(object.remove(table).is_some(), "{table}");
+    }
+    assert_eq!(
+        value,
+        json!({
+            "schema": "nodeprof.profile/1",
+            "kind": "cpu",
+            "host": "node-1",
+            "started": "2024-02-29T12:34:56.789Z",
+            "duration_seconds": 0.2,
+            "sample_types": [
+                {"name": "samples", "unit": "count"},
+                {"name": "cpu", "unit": "nanoseconds"},
+            ],
+            "period_type": {"name": "cpu", "unit": "nanoseconds"},
+            "period": 10_000_000,
+        })
+    );
+}
+
+/// One row of each table, with every field.
+#[test]
+fn the_tables_have_their_shape() {
+    let value = parsed(&example::profile());
+    assert_eq!(
+        value["modules"][0],
+        json!({"path": "/srv/app", "build_id": "00ff", "start": "0x1000", "limit": "0x9000",
+               "file_offset": "0x1000"})
+    );
+    assert_eq!(
+        value["functions"][4],
+        json!({"name": "libc.so.6+0x1f00", "system_name": "", "file": null, "named": false})
+    );
+    assert_eq!(
+        value["locations"][2],
+        json!({"module": 0, "address": "0x1300", "kind": "user",
+               "lines": [{"function": 2, "line": 3}, {"function": 1, "line": 25}]})
+    );
+    assert_eq!(value["locations"][3]["address"], "0xffffffff81000000");
+    assert_eq!(value["locations"][3]["kind"], "kernel");
+    assert_eq!(
+        value["locations"][5],
+        json!({"module": null, "address": "0x0", "kind": "marker", "lines": [{"function": 5, "line": 0}]})
+    );
+    assert_eq!(
+        value["samples"][2],
+        json!({"locations": [2, 1, 0], "values": [1, 10_000_000], "pid": 42, "comm": "app",
+               "thread": {"id": 43, "name": "worker 1"}, "truncated": null})
+    );
+    assert_eq!(value["samples"][5]["truncated"], "depth");
+    assert_eq!(value["samples"][5]["comm"], "sh; evil\n", "names are not altered");
+}
+
+/// The books name every cause, those that did not occur too.
+#[test]
+fn the_books_have_their_shape() {
+    let mut profile = example::profile();
+    assert_eq!(
+        parsed(&profile)["accounting"],
+        json!({
+            "ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10, "balances": true,
+            "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "undecodable": 0},
+            "truncated": {"depth": 1, "unwind": 0, "stack_table_full": 0},
+            "frames": 23,
+            "unresolved": {"stripped": 1, "gone": 0, "unreadable": 0, "malformed": 0, "anonymous": 0,
+                           "unknown_process": 1, "unmapped": 0, "kernel_hidden": 0},
+        })
+    );
+    profile.accounting.emitted = 9;
+    assert_eq!(parsed(&profile)["accounting"]["balances"], false);
+}
+
+/// No samples: the same shape with empty tables.
+#[test]
+fn an_empty_profile_has_empty_tables() {
+    let value = parsed(&example::empty());
+    for table in ["modules", "functions", "locations", "samples"] {
+        assert_eq!(value[table], json!([]));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a reader must know before believing a profile's numbers, in plain words.
+
+use crate::profile::accounting::{Accounting, LostCause, TruncatedCause, UnresolvedReason};
+
+/// Share of the expected samples that may be lost before the report warns: 1 %.
+const LOST_WARNING: f64 = 1.0;
+/// Share of the samples that may be cut short before the report says so: 1 %.
+const TRUNCATED_NOTICE: f64 = 1.0;
+
+/// One statement about a profile's quality.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Nothing wrong, but good to know.
+    Notice(String),
+    /// The numbers are off by more than people expect.
+    Warning(String),
+    /// The books do not balance: the agent has a bug.
+    Bug(String),
+}
+
+/// What there is to say about these books; nothing if all is well.
+pub fn remarks(books: &Accounting) -> Vec<Remark> {
+    [imbalance(books), losses(books), truncation(books), unresolved(books)].into_iter().flatten().collect()
+}
+
+fn imbalance(books: &Accounting) -> Option<Remark> {
+    (!books.balances()).then(|| {
+        Remark::Bug(format!(
+            "BUG: the books do not balance ({} ticks, {} idle, {} not selected, {} expected, {} emitted, \
+             {} lost). Do not trust this profile, and please report this.",
+            books.ticks,
+            books.idle,
+            books.not_selected,
+            books.expected,
+            books.emitted,
+            books.lost_total()
+        ))
+    })
+}
+
+fn losses(books: &Accounting) -> Option<Remark> {
+    let share = percent(books.lost_total(), books.expected);
+    (share > LOST_WARNING).then(|| {
+        let cause = largest(LostCause::ALL, &books.lost).map_or("", explain_loss);
+        Remark::Warning(format!(
+            "Warning: {share:.1} % of the samples that should be here are missing, so the true times are \
+             higher. Main cause: {cause}."
+        ))
+    })
+}
+
+fn truncation(books: &Accounting) -> Option<Remark> {
+    let share = percent(books.truncated_total(), books.emitted);
+    (share > TRUNCATED_NOTICE).then(|| {
+        let cause = largest(TruncatedCause::ALL, &books.truncated).map_or("", explain_truncation);
+        Remark::Notice(format!(
+            "{share:.1} % of the stacks are cut short, so callers get too little total time. \
+             Main cause: {cause}."
+        ))
+    })
+}
+
+fn unresolved(books: &Accounting) -> Option<Remark> {
+    (books.unresolved_total() > 0).then(|| {
+        let share = percent(books.unresolved_total(), books.frames);
+        let reason = largest(UnresolvedReason::ALL, &books.unresolved).map_or("", explain_unresolved);
+        Remark::Notice(format!("{share:.1} % of the frames have no function name. Main reason: {reason}."))
+    })
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+/// The cause that occurred most; the first one of equals.
+fn largest<T: Copy, const N: usize>(causes: [T; N], counts: &[u64; N]) -> Option<T> {
+    causes.into_iter().zip(counts).rev().max_by_key(|(_, count)| **count).map(|(cause, _)| cause)
+}
+
+fn explain_loss(cause: LostCause) -> &'static str {
+    match cause {
+        LostCause::KernelSkipped => {
+            "the kernel did not run the sampler (interrupts off, another BPF program active, or the virtual \
+             CPU paused)"
+        }
+        LostCause::RingFull => {
+            "the agent did not read the ring buffer fast enough (give it more CPU or a larger buffer)"
+        }
+        LostCause::ScratchBusy => "the sampler interrupted itself",
+        LostCause::Undecodable => "records could not be read",
+    }
+}
+
+fn explain_truncation(cause: TruncatedCause) -> &'static str {
+    match cause {
+        TruncatedCause::Depth => "stacks deeper than a record holds",
+        TruncatedCause::Unwind => "code that could not be unwound",
+        TruncatedCause::StackTableFull => "the byte budget for distinct stacks was used up",
+    }
+}
+
+fn explain_unresolved(reason: UnresolvedReason) -> &'static str {
+    match reason {
+        UnresolvedReason::Stripped => "files without symbols there",
+        UnresolvedReason::Gone => "the file or process was gone",
+        UnresolvedReason::Unreadable => "the file could not be read",
+        UnresolvedReason::Malformed => "the file is not a valid ELF file",
+        UnresolvedReason::Anonymous => "generated code (a JIT) without a perf map",
+        UnresolvedReason::UnknownProcess => "the process ended before it was known",
+        UnresolvedReason::Unmapped => "addresses outside every known mapping",
+        UnresolvedReason::KernelHidden => "the kernel hides its addresses",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(expected: u64, lost: u64) -> Accounting {
+        let mut books = Accounting {
+            ticks: expected,
+            expected,
+            emitted: expected - lost,
+            frames: 1000,
+            ..Accounting::default()
+        };
+        books.lost[LostCause::RingFull as usize] = lost;
+        books
+    }
+
+    /// A profile with nothing wrong draws no remark; nor does one per cent of loss.
+    #[test]
+    fn silence_when_all_is_well() {
+        assert_eq!(remarks(&Accounting::default()), []);
+        assert_eq!(remarks(&books(1000, 0)), []);
+        assert_eq!(remarks(&books(1000, 10)), []);
+    }
+
+    /// More than one per cent is a warning that names the main cause.
+    #[test]
+    fn losses_are_a_warning() {
+        let mut books = books(1000, 11);
+        books.lost[LostCause::ScratchBusy as usize] = 4;
+        books.emitted -= 4;
+        let remarks = remarks(&books);
+        let [Remark::Warning(text)] = remarks.as_slice() else { panic!("one warning") };
+        assert!(text.starts_with("Warning: 1.5 % of the samples"), "{text}");
+        assert!(text.contains("ring buffer"), "{text}");
+    }
+
+    /// Books that do not balance are called a bug, whichever of the two sums is off.
+    #[test]
+    fn imbalance_is_a_bug() {
+        for broken in
+            [Accounting { emitted: 999, ..books(1000, 0) }, Accounting { ticks: 1001, ..books(1000, 0) }]
+        {
+            let remarks = remarks(&broken);
+            let [Remark::Bug(text)] = remarks.as_slice() else { panic!("one bug") };
+            assert!(text.starts_with("BUG: "), "{text}");
+        }
+    }
+
+    /// Unnamed frames and cut stacks are noticed with their share and main cause.
+    #[test]
+    fn holes_are_noticed() {
+        let mut books = books(1000, 0);
+        books.truncated[TruncatedCause::Unwind as usize] = 25;
+        books.unresolved[UnresolvedReason::Anonymous as usize] = 80;
+        books.unresolved[UnresolvedReason::Gone as usize] = 3;
+        assert_eq!(
+            remarks(&books),
+            [
+                Remark::Notice(
+                    "2.5 % of the stacks are cut short, so callers get too little total time. \
+                     Main cause: code that could not be unwound."
+                        .into()
+                ),
+                Remark::Notice(
+                    "8.3 % of the frames have no function name. \
+                     Main reason: generated code (a JIT) without a perf map."
+                        .into()
+                ),
+            ]
+        );
+    }
+}
