@@ -19,7 +19,7 @@ static CPU_COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, MMAPABLE);
 
 /// Samples the task that the timer interrupted.
 #[perf_event]
-pub fn cpu_sample(context: PerfEventContext) -> u32 {
+fn cpu_sample(context: PerfEventContext) -> u32 {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(counters) = CPU_COUNTERS.get_ptr_mut(cpu) else { return 0 };

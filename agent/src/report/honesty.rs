@@ -94,7 +94,6 @@ fn explain_loss(cause: LostCause) -> &'static str {
 fn explain_truncation(cause: TruncatedCause) -> &'static str {
     match cause {
         TruncatedCause::Depth => "stacks deeper than a record holds",
-        TruncatedCause::Unwind => "code that could not be unwound",
         TruncatedCause::StackTableFull => "the byte budget for distinct stacks was used up",
     }
 }
@@ -164,7 +163,7 @@ mod tests {
     #[test]
     fn holes_are_noticed() {
         let mut books = books(1000, 0);
-        books.truncated[TruncatedCause::Unwind as usize] = 25;
+        books.truncated[TruncatedCause::Depth as usize] = 25;
         books.unresolved[UnresolvedReason::Anonymous as usize] = 80;
         books.unresolved[UnresolvedReason::Gone as usize] = 3;
         assert_eq!(
@@ -172,7 +171,7 @@ mod tests {
             [
                 Remark::Notice(
                     "2.5 % of the stacks are cut short, so callers get too little total time. \
-                     Main cause: code that could not be unwound."
+                     Main cause: stacks deeper than a record holds."
                         .into()
                 ),
                 Remark::Notice(
