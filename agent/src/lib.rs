@@ -3,6 +3,8 @@
 //! The modules follow the way of a sample; each depends only on those above it. See
 //! `docs/architecture.md`.
 
+pub mod build_id;
+
 pub mod symbol;
 
 pub mod profile;
