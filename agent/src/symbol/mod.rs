@@ -1,5 +1,7 @@
 //! The resolver and its sources of names.
 
+pub mod demangle;
 pub mod elf;
 pub mod kallsyms;
 pub mod read_at;
+pub mod vdso;
