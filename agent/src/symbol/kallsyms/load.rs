@@ -16,11 +16,27 @@ const MAX_MODULES: usize = u16::MAX as usize;
 #[derive(Clone, Copy, Debug)]
 struct Collect {
     address: u64,
-    /// Offset of the NUL-terminated name.
+    /// Offset of the name.
     name: u32,
+    /// Length of the name, and [`LOCAL`] for a symbol that is not global.
+    name_len: u16,
     /// Index into [`Collected::modules`] plus one; 0 for the kernel image.
     module: u16,
-    local: bool,
+}
+
+/// Above any length of a name, which a line bounds.
+const LOCAL: u16 = 1 << 15;
+const _: () = assert!(MAX_LINE < LOCAL as usize);
+
+impl Collect {
+    fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        let rest = text.get(self.name as usize..).unwrap_or_default();
+        rest.get(..usize::from(self.name_len & !LOCAL)).unwrap_or_default()
+    }
+
+    fn is_local(&self) -> bool {
+        self.name_len & LOCAL != 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -129,11 +145,11 @@ impl Collected {
             None => 0,
             Some(module) => self.module_number(module)?,
         };
-        let local = line.kind.is_ascii_lowercase();
+        let local = if line.kind.is_ascii_lowercase() { LOCAL } else { 0 };
+        let name_len = line.name.len() as u16 | local;
         let name = self.text.len() as u32;
         self.text.extend_from_slice(line.name);
-        self.text.push(0);
-        self.symbols.push(Collect { address: line.address, name, module, local });
+        self.symbols.push(Collect { address: line.address, name, name_len, module });
         Ok(())
     }
 
@@ -162,24 +178,19 @@ impl Collected {
     /// Sorts by address and, of the names at one address, keeps the first in the documented order.
     fn keep_one_per_address(&mut self) {
         let text = &self.text;
-        let key = |symbol: &Collect| {
-            let name = name_at(text, symbol.name);
-            (symbol.address, symbol.local, name.len(), name, symbol.module)
+        let worth = |symbol: &Collect| {
+            let name = symbol.name(text);
+            (symbol.is_local(), name.len(), name, symbol.module)
         };
-        self.symbols.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        self.symbols.sort_unstable_by(|a, b| a.address.cmp(&b.address).then_with(|| worth(a).cmp(&worth(b))));
         self.symbols.dedup_by_key(|symbol| symbol.address);
     }
-}
-
-fn name_at(text: &[u8], offset: u32) -> &[u8] {
-    let rest = text.get(offset as usize..).unwrap_or_default();
-    rest.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// The sorted names and, parallel to `symbols`, their ranks.
 fn pack_names(text: &[u8], symbols: &[Collect]) -> Result<(FrontCoded, Box<[u32]>), KallsymsError> {
     let stem_of = |index: u32| {
-        let name = symbols.get(index as usize).map(|symbol| name_at(text, symbol.name)).unwrap_or_default();
+        let name = symbols.get(index as usize).map(|symbol| symbol.name(text)).unwrap_or_default();
         name.strip_prefix(PREFIX).map_or((name, 0), |stem| (stem, PREFIXED))
     };
     let mut by_name: Vec<u32> = (0..symbols.len() as u32).collect();
