@@ -114,7 +114,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is not a number"))?;
     let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
-    if duration < Duration::from_millis(1) || duration > Duration::from_secs(24 * 3600) {
+    if duration < Duration::from_millis(1) || duration > Duration::from_hours(24) {
         return Err("a window lasts between 1ms and 24h".to_owned());
     }
     Ok(duration)

@@ -16,8 +16,9 @@ pub mod symbol;
 pub mod profile;
 pub mod profiler;
 
-pub mod export;
 pub mod report;
+
+pub mod export;
 
 pub mod cli;
 pub mod run;

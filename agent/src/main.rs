@@ -42,7 +42,8 @@ fn profile(args: &ProfileArgs) -> Result<(), RunError> {
     let prepared = once::prepare(args)?;
     let modules = Arc::new(ModuleTable::default());
     let resolver = Resolver::new(modules.clone(), SYMBOL_BUDGET).map_err(RunError::failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::failed)?;
     runtime.block_on(once::run(args, prepared, modules, resolver))
 }
 

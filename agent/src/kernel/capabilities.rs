@@ -65,10 +65,9 @@ impl Capabilities {
         let alone = self.0 & (1 << capability.bit()) != 0;
         let admin = self.0 & (1 << Capability::SysAdmin.bit()) != 0;
         match capability {
-            Capability::Bpf
-            | Capability::Perfmon
-            | Capability::Syslog
-            | Capability::CheckpointRestore => alone || admin,
+            Capability::Bpf | Capability::Perfmon | Capability::Syslog | Capability::CheckpointRestore => {
+                alone || admin
+            }
             Capability::SysAdmin | Capability::SysPtrace | Capability::DacReadSearch => alone,
         }
     }

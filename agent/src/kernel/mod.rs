@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod counters;
+pub mod cpu_time;
 pub mod cpus;
 pub mod perf_event;
 pub mod programs;

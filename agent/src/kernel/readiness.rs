@@ -19,7 +19,9 @@ impl Readiness {
     /// An empty set. Must be called inside a tokio runtime.
     pub fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let outer = AsyncFd::new(epoll.0.try_clone()?)?;
+        // SAFETY: the descriptor is owned by the `AsyncFd` from here on, is never replaced inside it, and
+        // closes after it is deregistered.
+        let outer = unsafe { AsyncFd::register(epoll.0.try_clone()?) }.map_err(io::Error::from)?;
         Ok(Self { epoll, outer })
     }
 
@@ -56,7 +58,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let readiness = Readiness::new().expect("an epoll instance");
-            let (reader, mut writer) = std::io::pipe().expect("a pipe");
+            let (reader, mut writer) = io::pipe().expect("a pipe");
             readiness.watch(&reader).expect("watched");
             let none = tokio::time::timeout(Duration::from_millis(20), readiness.ready()).await;
             assert!(none.is_err(), "nothing happened yet");

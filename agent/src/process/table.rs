@@ -181,7 +181,7 @@ impl ProcessTable {
     fn map(&mut self, new: &NewMapping) {
         let end = new.start.saturating_add(new.length);
         let witness = Witness { pid: new.pid, start: new.start, end };
-        let module = self.modules.intern(scan::module_key(&new.path, new.file), witness);
+        let module = self.modules.intern(scan::module_key(&new.path, new.file.clone()), witness);
         let mapping = Mapping { start: new.start, end, file_offset: new.file_offset, module };
         // A process of which only this is known: its other mappings are read when a sample misses them.
         let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));

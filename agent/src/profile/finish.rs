@@ -60,7 +60,10 @@ pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>)
     finished.samples.sort_by(|a, b| {
         let by_labels = (a.labels.pid, a.labels.thread.as_ref().map(|thread| thread.id));
         let other = (b.labels.pid, b.labels.thread.as_ref().map(|thread| thread.id));
-        by_labels.cmp(&other).then_with(|| b.values.cmp(&a.values)).then_with(|| a.locations.cmp(&b.locations))
+        by_labels
+            .cmp(&other)
+            .then_with(|| b.values.cmp(&a.values))
+            .then_with(|| a.locations.cmp(&b.locations))
     });
     Finished {
         modules: tables.modules.values,

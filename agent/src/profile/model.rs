@@ -76,7 +76,7 @@ impl Profile {
 }
 
 /// A file (or the kernel, or the vDSO) that code was executed from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Module {
     /// Path inside the process's mount namespace, or `[kernel]`, `[vdso]`, `[anon]`.
     pub path: String,
@@ -136,7 +136,7 @@ pub enum FrameKind {
 }
 
 /// One code address, with the functions that stand there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     /// Index into [`Profile::modules`]; `None` for markers.
     pub module: Option<usize>,
@@ -149,7 +149,7 @@ pub struct Location {
 }
 
 /// One (possibly inlined) function at a location.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Line {
     /// Index into [`Profile::functions`].
     pub function: usize,

@@ -186,7 +186,6 @@ fn thread_name(header: &SampleHeader) -> Arc<str> {
 
 /// The clock of samples and side-band events, in nanoseconds.
 pub fn monotonic_now() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-        now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs()
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
 }

@@ -1,17 +1,18 @@
 //! The CPU profiler: a `cpu-clock` event on every online CPU.
 //!
-//! What should have been sampled is known from the events themselves: each counts the nanoseconds for which
-//! it was enabled, and should have fired once a period. What the program counted is held against that.
+//! What should have been sampled is known from outside the program: each event counts the nanoseconds for which it
+//! was enabled, and should have fired once a period; and the kernel measures for how long each CPU was idle.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use agent_ebpf::CpuCounters;
+use std::io;
 
 use crate::kernel::counters::CounterMap;
+use crate::kernel::cpu_time::{self, CpuTime};
 use crate::kernel::perf_event::{PerfEvent, PerfEventError};
 use crate::kernel::programs::{Programs, ProgramsError};
+use crate::profiler::cpu_ledger::CpuLedger;
 
-/// The CPU profiler could not be started.
+/// The CPU profiler could not be started or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuProfilerError {
     /// An event could not be opened or used.
@@ -20,6 +21,9 @@ pub enum CpuProfilerError {
     /// The program or one of its maps could not be used.
     #[error(transparent)]
     Programs(#[from] ProgramsError),
+    /// The CPUs' idle times could not be read.
+    #[error("cannot read /proc/stat: {0}")]
+    IdleTimes(#[source] io::Error),
 }
 
 /// A running CPU profiler.
@@ -28,18 +32,9 @@ pub struct CpuProfiler {
     running: Vec<PerfEvent>,
     /// Nanoseconds that events counted which are closed by now: their CPU went offline.
     retired: BTreeMap<u32, u64>,
+    /// Each CPU's times when its event began.
+    began: BTreeMap<u32, CpuTime>,
     counters: CounterMap,
-}
-
-/// What one CPU's timer did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuLedger {
-    /// Nanoseconds for which the timer was enabled there.
-    pub enabled: u64,
-    /// How often it should have fired.
-    pub ticks: u64,
-    /// What the program counted.
-    pub counters: CpuCounters,
 }
 
 impl CpuProfiler {
@@ -51,7 +46,8 @@ impl CpuProfiler {
     ) -> Result<Self, CpuProfilerError> {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         let counters = programs.take_cpu_counters()?;
-        let mut profiler = Self { period, running: Vec::new(), retired: BTreeMap::new(), counters };
+        let (running, retired, began) = Default::default();
+        let mut profiler = Self { period, running, retired, began, counters };
         profiler.follow_cpus(programs, cpus)?;
         Ok(profiler)
     }
@@ -69,11 +65,13 @@ impl CpuProfiler {
             *self.retired.entry(event.cpu()).or_default() += event.count()?;
         }
         let sampled: BTreeSet<u32> = self.running.iter().map(PerfEvent::cpu).collect();
+        let times = cpu_time::read().map_err(CpuProfilerError::IdleTimes)?;
         for cpu in online.difference(&sampled) {
             let event = PerfEvent::cpu_clock(*cpu, self.period)?;
             event.attach(programs.load_cpu_sampler()?)?;
             event.enable()?;
             self.running.push(event);
+            self.began.insert(*cpu, times.get(cpu).copied().unwrap_or_default());
         }
         Ok(())
     }
@@ -88,55 +86,19 @@ impl CpuProfiler {
         self.period
     }
 
-    /// What each CPU's timer did so far.
+    /// What each CPU's timer did so far. Read it right after [`CpuProfiler::stop`].
     pub fn ledger(&self) -> Result<BTreeMap<u32, CpuLedger>, CpuProfilerError> {
+        let times = cpu_time::read().map_err(CpuProfilerError::IdleTimes)?;
         let mut enabled = self.retired.clone();
         for event in &self.running {
             *enabled.entry(event.cpu()).or_default() += event.count()?;
         }
         let ledger = enabled.into_iter().map(|(cpu, enabled)| {
-            (cpu, CpuLedger::new(enabled, self.period, self.counters.on_cpu(cpu)))
+            // A CPU that was offline in between has no idle time that could be held against its events.
+            let began = self.began.get(&cpu).filter(|_| !self.retired.contains_key(&cpu));
+            let time = times.get(&cpu).zip(began).map(|(now, began)| now.since(*began));
+            (cpu, CpuLedger::new(enabled, self.period, self.counters.on_cpu(cpu), time))
         });
         Ok(ledger.collect())
-    }
-}
-
-impl CpuLedger {
-    /// The first tick comes one period after the start. A timer that fired more often than its clock says (a tick
-    /// just when the clock was read, or on each side of a restart) was right to.
-    fn new(enabled: u64, period: u64, counters: CpuCounters) -> Self {
-        Self { enabled, ticks: (enabled / period).max(counters.fired), counters }
-    }
-
-    /// Nanoseconds that each sample in the profile stands for: the CPU's time, shared out over the ticks that
-    /// became known (samples and idle ticks). More than the period when ticks were lost: the lost ones are taken to
-    /// have been like the others.
-    pub fn weight(&self, period: u64) -> f64 {
-        let CpuCounters { fired, ring_full, scratch_busy, .. } = self.counters;
-        let known = fired.saturating_sub(ring_full + scratch_busy);
-        if known == 0 { period as f64 } else { period as f64 * self.ticks as f64 / known as f64 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Lost ticks are shared out over the known ones; a CPU that lost none weighs a period a sample.
-    #[test]
-    fn lost_ticks_raise_the_weight() {
-        let counters = CpuCounters { fired: 80, idle: 20, emitted: 50, ring_full: 10, ..CpuCounters::default() };
-        let ledger = CpuLedger::new(1000, 10, counters);
-        assert_eq!(ledger.ticks, 100);
-        assert!((ledger.weight(10) - 10.0 * 100.0 / 70.0).abs() < 1e-9);
-        let whole = CpuLedger::new(1000, 10, CpuCounters { fired: 100, ..CpuCounters::default() });
-        assert!((whole.weight(10) - 10.0).abs() < 1e-9);
-    }
-
-    /// A timer never has fewer ticks than runs.
-    #[test]
-    fn a_tick_more_than_the_clock_says() {
-        let ledger = CpuLedger::new(995, 10, CpuCounters { fired: 100, ..CpuCounters::default() });
-        assert_eq!(ledger.ticks, 100);
     }
 }

@@ -2,3 +2,4 @@
 
 pub mod collector;
 pub mod cpu;
+pub mod cpu_ledger;

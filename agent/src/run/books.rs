@@ -3,7 +3,7 @@
 use crate::profile::accounting::{Accounting, LostCause};
 use crate::profile::finish::Finished;
 use crate::profiler::collector::Collector;
-use crate::profiler::cpu::CpuLedger;
+use crate::profiler::cpu_ledger::CpuLedger;
 
 /// The books of a window that is over, from each CPU's ledger and from what the collector read.
 pub fn balance<'a>(
@@ -18,11 +18,11 @@ pub fn balance<'a>(
         ..Accounting::default()
     };
     let mut written = 0;
-    for CpuLedger { ticks, counters, .. } in ledgers {
+    for CpuLedger { ticks, counters, asleep, kernel_skipped, .. } in ledgers {
         books.ticks += ticks;
-        books.idle += counters.idle;
+        books.idle += counters.idle + asleep;
         books.not_selected += counters.not_selected;
-        books.lost[LostCause::KernelSkipped as usize] += ticks - counters.fired;
+        books.lost[LostCause::KernelSkipped as usize] += kernel_skipped;
         books.lost[LostCause::RingFull as usize] += counters.ring_full;
         books.lost[LostCause::ScratchBusy as usize] += counters.scratch_busy;
         written += counters.emitted;

@@ -51,7 +51,9 @@ pub fn run(out: &mut dyn Write) -> Result<(), RunError> {
     ];
     print(out, &findings).map_err(RunError::failed)?;
     if findings.iter().any(|finding| finding.verdict == Verdict::Fails) {
-        return Err(RunError::Unsupported("the cpu profiler cannot run here; see the lines marked FAIL".to_owned()));
+        return Err(RunError::Unsupported(
+            "the cpu profiler cannot run here; see the lines marked FAIL".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -105,7 +107,10 @@ fn capabilities() -> Finding {
         Err(error) => return less("capabilities", format!("cannot be read: {error}")),
     };
     let missing = |wanted: &[Capability]| {
-        let names = wanted.iter().filter(|wanted| !have.has(**wanted)).map(|missing| format!("CAP_{}", missing.name()));
+        let names = wanted
+            .iter()
+            .filter(|wanted| !have.has(**wanted))
+            .map(|missing| format!("CAP_{}", missing.name()));
         names.collect::<Vec<_>>().join(", ")
     };
     let needed = missing(&[Capability::Bpf, Capability::Perfmon]);
@@ -117,7 +122,9 @@ fn capabilities() -> Finding {
     ]);
     match (needed.is_empty(), wanted.is_empty()) {
         (true, true) => works("capabilities", "all that are needed"),
-        (true, false) => less("capabilities", format!("{wanted} missing: some processes or names stay unknown; add them")),
+        (true, false) => {
+            less("capabilities", format!("{wanted} missing: some processes or names stay unknown; add them"))
+        }
         (false, _) => fails("capabilities", format!("{needed} missing: run as root (sudo) or add them")),
     }
 }
@@ -163,7 +170,9 @@ fn side_band() -> Finding {
 fn kernel_symbols() -> Finding {
     let visible = fs::File::open("/proc/kallsyms").map(|file| {
         let lines = BufReader::new(file).lines().take(1000).map_while(Result::ok);
-        lines.filter_map(|line| u64::from_str_radix(line.split(' ').next()?, 16).ok()).any(|address| address != 0)
+        lines
+            .filter_map(|line| u64::from_str_radix(line.split(' ').next()?, 16).ok())
+            .any(|address| address != 0)
     });
     match visible {
         Ok(true) => works("kernel symbols", "/proc/kallsyms shows addresses"),
@@ -171,7 +180,9 @@ fn kernel_symbols() -> Finding {
             "kernel symbols",
             "hidden, so kernel functions have no names: add CAP_SYSLOG, or set sysctl kernel.kptr_restrict to 1 or 0",
         ),
-        Err(error) => less("kernel symbols", format!("/proc/kallsyms: {error}: kernel functions have no names")),
+        Err(error) => {
+            less("kernel symbols", format!("/proc/kallsyms: {error}: kernel functions have no names"))
+        }
     }
 }
 
@@ -190,8 +201,13 @@ fn mapped_files() -> Finding {
 
 fn pid_namespace() -> Finding {
     match fs::read_link("/proc/self/ns/pid") {
-        Ok(namespace) if namespace.as_os_str() == INITIAL_PID_NAMESPACE => works("PID namespace", "the host's"),
-        Ok(_) => less("PID namespace", "not the host's, so processes stay unknown: run with hostPID: true (docker: --pid=host)"),
+        Ok(namespace) if namespace.as_os_str() == INITIAL_PID_NAMESPACE => {
+            works("PID namespace", "the host's")
+        }
+        Ok(_) => less(
+            "PID namespace",
+            "not the host's, so processes stay unknown: run with hostPID: true (docker: --pid=host)",
+        ),
         Err(error) => less("PID namespace", format!("cannot be told: {error}")),
     }
 }

@@ -71,6 +71,9 @@ fn profile(
     let Gathered { window, cpu, collector, .. } = gathered;
     let ledger = cpu.ledger().map_err(RunError::failed)?;
     let period = cpu.period();
+    for (cpu, ledger) in &ledger {
+        tracing::debug!(cpu, ?ledger, "ledger");
+    }
     let weight = |number| ledger.get(&number).map_or(period as f64, |ledger| ledger.weight(period));
     let finished = finish(window, resolver, |line| {
         vec![line.count.total() as i64, line.count.weighted(weight).round() as i64]
@@ -80,6 +83,7 @@ fn profile(
         kind: ProfileKind::Cpu,
         started,
         duration,
+        host: host_name(),
         sample_types: vec![
             ValueType { name: "samples", unit: "count" },
             ValueType { name: "cpu", unit: "nanoseconds" },
@@ -127,6 +131,11 @@ fn interrupt() -> Result<impl Future<Output = ()>, RunError> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn log_first_sample(gathered: &Gathered) {

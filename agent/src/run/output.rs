@@ -43,9 +43,11 @@ impl Output {
             };
         }
         let named = args.output.clone();
-        let path = named.unwrap_or_else(|| PathBuf::from(format!("nodeprof-{}", time_format::file_stamp(now))));
+        let path =
+            named.unwrap_or_else(|| PathBuf::from(format!("nodeprof-{}", time_format::file_stamp(now))));
         let existed = path.exists();
-        let output = Self::Directory { path: check_output(path)?, formats: formats(args), owner: sudo_caller() };
+        let output =
+            Self::Directory { path: check_output(path)?, formats: formats(args), owner: sudo_caller() };
         if let Self::Directory { path, owner: Some(owner), .. } = &output
             && !existed
         {

@@ -24,11 +24,12 @@ const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONB
 ///
 /// # Errors
 /// `Gone` when the file cannot be found any more, `Unreadable` when it may not or cannot be read.
-pub fn open(path: &str, hint: FileHint, witness: Witness) -> Result<FileAt, UnresolvedReason> {
+pub fn open(path: &str, hint: &FileHint, witness: Witness) -> Result<FileAt, UnresolvedReason> {
     let mut reason = UnresolvedReason::Gone;
     let mapped = open_mapped(witness).and_then(regular);
     let by_path = || [format!("/proc/{}/root", witness.pid), "/".to_owned()].into_iter();
-    let attempts = std::iter::once(mapped).chain(by_path().map(|root| open_in_root(&root, path).and_then(regular)));
+    let attempts =
+        std::iter::once(mapped).chain(by_path().map(|root| open_in_root(&root, path).and_then(regular)));
     for (attempt, opened) in attempts.enumerate() {
         match opened {
             Ok(file) if is_the_one(&file, hint, attempt == 0) => {
@@ -53,7 +54,9 @@ fn open_mapped(witness: Witness) -> io::Result<File> {
 
 fn open_in_root(root: &str, path: &str) -> io::Result<File> {
     let root = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
-    let how = OpenHow::new().flags(FLAGS).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new()
+        .flags(FLAGS)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(openat2(root.as_fd(), path, how)?.into())
 }
 
@@ -66,13 +69,13 @@ fn regular(file: File) -> io::Result<File> {
 }
 
 /// Whether `file` is what was mapped. A mapped file needs no proof by inode; overlayfs may even show another one there.
-fn is_the_one(file: &File, hint: FileHint, mapped: bool) -> bool {
+fn is_the_one(file: &File, hint: &FileHint, mapped: bool) -> bool {
     match hint {
-        FileHint::Inode { inode, .. } => mapped || file.metadata().is_ok_and(|found| found.ino() == inode),
+        FileHint::Inode { inode, .. } => mapped || file.metadata().is_ok_and(|found| found.ino() == *inode),
         FileHint::BuildId(expected) => {
             let Ok(source) = file.try_clone().and_then(FileAt::new) else { return false };
             let image = ElfImage::parse(&source, &ElfLimits::default());
-            image.is_ok_and(|image| image.build_id() == Some(&expected))
+            image.is_ok_and(|image| image.build_id() == Some(expected))
         }
     }
 }
@@ -106,11 +109,11 @@ mod tests {
         File::create(&path).and_then(|mut file| file.write_all(b"old")).expect("written");
         let hint = inode_of(&path);
         let text = path.to_str().expect("UTF-8");
-        assert_eq!(open(text, hint, nowhere()).map(|file| file.len()), Ok(3));
+        assert_eq!(open(text, &hint, nowhere()).map(|file| file.len()), Ok(3));
         let new = directory.path().join("new");
         File::create(&new).and_then(|mut file| file.write_all(b"newer")).expect("written");
         std::fs::rename(new, &path).expect("replaced");
-        assert_eq!(open(text, hint, nowhere()).err(), Some(UnresolvedReason::Gone));
+        assert_eq!(open(text, &hint, nowhere()).err(), Some(UnresolvedReason::Gone));
     }
 
     /// A FIFO, a device and a link to one in place of the file neither block nor are read.
@@ -122,7 +125,7 @@ mod tests {
         let link = directory.path().join("link");
         symlink("/dev/zero", &link).expect("a link");
         for path in [fifo.as_path(), link.as_path(), "/dev/zero".as_ref(), directory.path()] {
-            let opened = open(path.to_str().expect("UTF-8"), inode_of(path), nowhere());
+            let opened = open(path.to_str().expect("UTF-8"), &inode_of(path), nowhere());
             assert_eq!(opened.err(), Some(UnresolvedReason::Unreadable), "{}", path.display());
         }
     }

@@ -9,7 +9,7 @@ use crate::symbol::unresolved::UnresolvedReason;
 use crate::symbol::vdso;
 
 /// A module's bytes.
-pub struct ModuleSource(Kind);
+pub(super) struct ModuleSource(Kind);
 
 enum Kind {
     /// `None` while the file is closed because other modules needed the descriptor.
@@ -19,18 +19,20 @@ enum Kind {
 
 impl ModuleSource {
     /// Opens `module`'s file, or copies the vDSO.
-    pub fn open(module: &Module) -> Result<Self, UnresolvedReason> {
+    pub(super) fn open(module: &Module) -> Result<Self, UnresolvedReason> {
         match &module.key {
             ModuleKey::File { .. } => Ok(Self(Kind::File(Mutex::new(Some(open_file(module)?))))),
-            ModuleKey::Vdso => {
-                Ok(Self(Kind::Memory(vdso::read().map_err(|_| UnresolvedReason::Unreadable)?)))
-            }
+            ModuleKey::Vdso => match vdso::read_own() {
+                Ok(Some(image)) => Ok(Self(Kind::Memory(image))),
+                Ok(None) => Err(UnresolvedReason::Gone),
+                Err(_) => Err(UnresolvedReason::Unreadable),
+            },
             ModuleKey::Anonymous => Err(UnresolvedReason::Anonymous),
         }
     }
 
     /// Lets `read` at the bytes. A closed file is opened again by what `module` says now.
-    pub fn with<T>(
+    pub(super) fn with<T>(
         &self,
         module: &Module,
         read: impl FnOnce(&dyn ReadAt) -> T,
@@ -49,14 +51,14 @@ impl ModuleSource {
     }
 
     /// Closes the file until it is needed again.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if let Kind::File(file) = &self.0 {
             *lock(file) = None;
         }
     }
 
     /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         match &self.0 {
             Kind::File(_) => 0,
             Kind::Memory(bytes) => bytes.capacity(),
@@ -66,7 +68,7 @@ impl ModuleSource {
 
 fn open_file(module: &Module) -> Result<FileAt, UnresolvedReason> {
     match &module.key {
-        ModuleKey::File { path, hint } => module_file::open(path, *hint, module.witness),
+        ModuleKey::File { path, hint } => module_file::open(path, hint, module.witness),
         ModuleKey::Vdso | ModuleKey::Anonymous => Err(UnresolvedReason::Unreadable),
     }
 }

@@ -10,7 +10,7 @@ use crate::symbol::symbols::{ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// What opening a module led to.
-pub struct ModuleSymbols {
+pub(super) struct ModuleSymbols {
     info: Arc<ModuleInfo>,
     contents: Result<Contents, UnresolvedReason>,
 }
@@ -23,22 +23,21 @@ struct Contents {
 
 impl ModuleSymbols {
     /// Opens `module` and indexes its functions. Never fails: a module that cannot be used says why, frame by frame.
-    pub fn open(module: &Module) -> Self {
+    pub(super) fn open(module: &Module) -> Self {
         let contents = ModuleSource::open(module).and_then(|source| Contents::index(source, module));
         let path: Arc<str> = match &module.key {
             ModuleKey::File { path, .. } => path.clone(),
             ModuleKey::Vdso => "[vdso]".into(),
             ModuleKey::Anonymous => "[anon]".into(),
         };
-        let info = contents.as_ref().map_or_else(
-            |_| ModuleInfo::named(path.clone()),
-            |contents| contents.info(path.clone()),
-        );
+        let info = contents
+            .as_ref()
+            .map_or_else(|_| ModuleInfo::named(path.clone()), |contents| contents.info(path.clone()));
         Self { info: Arc::new(info), contents }
     }
 
     /// What `module`, which was opened as this, has at `file_offset`.
-    pub fn symbols(&self, module: &Module, file_offset: u64) -> Symbols {
+    pub(super) fn symbols(&self, module: &Module, file_offset: u64) -> Symbols {
         let unnamed = |offset, reason| Symbols::unnamed(self.info.clone(), offset, reason);
         let contents = match &self.contents {
             Ok(contents) => contents,
@@ -54,14 +53,14 @@ impl ModuleSymbols {
     }
 
     /// Closes the module's file until a name is needed.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if let Ok(contents) = &self.contents {
             contents.source.close();
         }
     }
 
     /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         let contents = self.contents.as_ref().map_or(0, |Contents { source, image, index }| {
             source.heap_bytes() + image.heap_bytes() + index.heap_bytes()
         });
@@ -85,7 +84,7 @@ impl Contents {
 
     fn info(&self, path: Arc<str>) -> ModuleInfo {
         let mut info = ModuleInfo::named(path);
-        info.build_id = self.image.build_id().copied();
+        info.build_id = self.image.build_id().cloned();
         if let Some(text) = self.image.text_segment() {
             info.start = text.address;
             info.limit = text.address.saturating_add(text.memory_size);
@@ -104,7 +103,7 @@ impl Contents {
 fn reason(module: &Module, error: &ElfError) -> UnresolvedReason {
     tracing::debug!(module = ?module.key, %error, "cannot index a module");
     match error {
-        ElfError::Io { .. } => UnresolvedReason::Unreadable,
+        ElfError::Read { .. } => UnresolvedReason::Unreadable,
         _ => UnresolvedReason::Malformed,
     }
 }

@@ -36,6 +36,27 @@ impl ReadAt for [u8] {
     }
 }
 
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        ReadAt::len(self.as_slice())
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.as_slice().read_exact_at(offset, buffer)
+    }
+}
+
+/// So that an unsized source, a byte slice, can be handed on as `&dyn ReadAt`.
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn len(&self) -> u64 {
+        T::len(self)
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        T::read_exact_at(self, offset, buffer)
+    }
+}
+
 /// A file whose length was taken once, when it was opened.
 #[derive(Debug)]
 pub struct FileAt {

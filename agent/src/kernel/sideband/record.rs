@@ -67,7 +67,7 @@ pub struct NewMapping {
 }
 
 /// What the kernel tells about a mapped file's identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FileHint {
     /// Device and inode.
     Inode {

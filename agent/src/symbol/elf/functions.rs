@@ -1,0 +1,190 @@
+//! Which function covers an address: an index of 12 bytes a function that leaves the names in the file.
+
+use std::io;
+use std::mem::size_of_val;
+
+use super::candidates::Candidates;
+use super::table::Strings;
+use super::{ElfError, ElfImage, ElfLimits, plt};
+use crate::symbol::read_at::ReadAt;
+
+/// How far back an enclosing symbol is searched for when the nearest one has ended, in symbols.
+///
+/// Only a file whose symbols overlap wildly needs more; it gets no name there instead of a slow lookup.
+const MAX_ENCLOSED: usize = 4096;
+
+/// A function of an ELF file; its name is read with [`FunctionIndex::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SymbolRef {
+    /// Link-time address of the first byte.
+    pub start: u64,
+    /// Bytes covered. For a symbol without a size: up to the next symbol or the end of its section.
+    pub size: u64,
+    name: Name,
+}
+
+/// Where a function's name is: an offset into a string table, and above it a [`Class`] in four bits.
+///
+/// In this order the first of several symbols at one address is the one to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(u32);
+
+/// What kind of symbol an entry came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// From a symbol table; `rank` is 0 for a global function, higher the less its name is worth (at most
+    /// [`Class::MAX_RANK`]).
+    Symbol { rank: u32, dynamic: bool },
+    /// A PLT stub; the name is that of the dynamic symbol it calls.
+    PltStub,
+}
+
+impl Class {
+    pub(super) const MAX_RANK: u32 = 5;
+    const PLT_BITS: u32 = 15;
+}
+
+impl Name {
+    const OFFSET_BITS: u32 = 28;
+
+    /// None when `offset` needs more than 28 bits (a string table over 256 MiB).
+    pub(super) fn new(class: Class, offset: u32) -> Option<Self> {
+        let class = match class {
+            Class::Symbol { rank, dynamic } => rank.min(Class::MAX_RANK) * 2 + u32::from(dynamic),
+            Class::PltStub => Class::PLT_BITS,
+        };
+        (offset >> Self::OFFSET_BITS == 0).then_some(Self(class << Self::OFFSET_BITS | offset))
+    }
+
+    pub(super) fn class(self) -> Class {
+        match self.0 >> Self::OFFSET_BITS {
+            Class::PLT_BITS => Class::PltStub,
+            bits => Class::Symbol { rank: bits / 2, dynamic: bits % 2 == 1 },
+        }
+    }
+
+    fn offset(self) -> u64 {
+        u64::from(self.0 & ((1 << Self::OFFSET_BITS) - 1))
+    }
+}
+
+/// A function: 12 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// Distance of the first byte from the index's base.
+    pub(super) start: u32,
+    pub(super) size: u32,
+    pub(super) name: Name,
+}
+
+/// The string tables that names are read from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StringTables {
+    pub(super) symtab: Strings,
+    pub(super) dynsym: Strings,
+}
+
+impl StringTables {
+    pub(super) fn read(&self, source: &dyn ReadAt, name: Name, max: usize) -> io::Result<Vec<u8>> {
+        let table = match name.class() {
+            Class::Symbol { dynamic: false, .. } => &self.symtab,
+            Class::Symbol { dynamic: true, .. } | Class::PltStub => &self.dynsym,
+        };
+        table.read(source, name.offset(), max)
+    }
+}
+
+/// The functions of one ELF file by address.
+#[derive(Debug)]
+pub struct FunctionIndex {
+    base: u64,
+    /// By ascending start, one for each start.
+    entries: Box<[Entry]>,
+    /// The greatest size: an enclosing symbol cannot start further before an address.
+    max_size: u32,
+    strings: StringTables,
+    skipped: u64,
+}
+
+impl FunctionIndex {
+    /// Reads `.symtab` and `.dynsym` of `source`, whose headers are `image`, and names its PLT stubs.
+    ///
+    /// Taken are functions, indirect functions, and named untyped symbols of executable sections (assembly)
+    /// but for mapping symbols and local labels. Of several at one address the first in this order is kept:
+    /// typed before untyped, global before weak before local, with a size before without, from `.symtab`
+    /// before from `.dynsym`, fewer leading underscores, shorter, alphabetical. A symbol without a size that
+    /// lies inside one with a size is a label in it and is dropped; elsewhere it covers what follows up to
+    /// the next symbol or the end of its section.
+    ///
+    /// # Errors
+    /// [`ElfError::Malformed`] for symbol tables outside the file, [`ElfError::TooLarge`] for more symbols
+    /// than the limits allow or code spread over more than 4 GiB, [`ElfError::Unsupported`] for relocatable
+    /// files, whose symbols have no addresses. A file without symbols gives an empty index.
+    pub fn build(source: &dyn ReadAt, image: &ElfImage, limits: &ElfLimits) -> Result<Self, ElfError> {
+        let mut candidates = Candidates::collect(source, image, limits)?;
+        // Stubs are a bonus: broken relocations do not cost the functions their names.
+        for stub in plt::stubs(source, image, limits).unwrap_or_default() {
+            candidates.add_plt_stub(&stub)?;
+        }
+        let strings = candidates.strings();
+        let (base, skipped) = (candidates.base(), candidates.skipped());
+        let entries = candidates.select(source);
+        let max_size = entries.iter().map(|entry| entry.size).max().unwrap_or(0);
+        Ok(Self { base, entries, max_size, strings, skipped })
+    }
+
+    /// Number of functions.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the file has no function symbol at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Function symbols left out because they lie outside all code or their names outside 256 MiB.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Heap bytes held.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.entries)
+    }
+
+    /// All functions by ascending address.
+    pub fn iter(&self) -> impl Iterator<Item = SymbolRef> {
+        self.entries.iter().map(|entry| self.symbol(entry))
+    }
+
+    /// The innermost function that covers the link-time `address`: the one with the greatest start of those
+    /// that have not ended before it.
+    pub fn lookup(&self, address: u64) -> Option<SymbolRef> {
+        let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
+        let after = self.entries.partition_point(|entry| entry.start <= offset);
+        let before = self.entries.get(..after)?.iter().rev().take(MAX_ENCLOSED);
+        let covering = before
+            .take_while(|entry| offset - entry.start < self.max_size)
+            .find(|entry| offset - entry.start < entry.size)?;
+        Some(self.symbol(covering))
+    }
+
+    /// The name as it stands in the file: not demangled, at most 64 KiB of it, bytes that are not UTF-8
+    /// replaced; `name@plt` for a PLT stub. `source` is the file that the index was built from.
+    pub fn name(&self, source: &dyn ReadAt, symbol: &SymbolRef) -> io::Result<String> {
+        let name = self.strings.read(source, symbol.name, Strings::MAX_NAME)?;
+        let mut name = String::from_utf8(name)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        if symbol.name.class() == Class::PltStub {
+            name.push_str("@plt");
+        }
+        Ok(name)
+    }
+
+    fn symbol(&self, entry: &Entry) -> SymbolRef {
+        // The sum was an address in the file: it does not wrap.
+        let start = self.base.wrapping_add(u64::from(entry.start));
+        SymbolRef { start, size: u64::from(entry.size), name: entry.name }
+    }
+}
