@@ -7,12 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::Format;
 
-/// See where this machine's CPU time goes: every process and the kernel, with names, from one command.
+/// The command line of `agent`.
 #[derive(Debug, Parser)]
 #[command(
     name = "agent",
     version,
-    about,
+    about = "See where this machine's CPU time goes: every process and the kernel, with names, from one command.",
     args_conflicts_with_subcommands = true,
     after_help = AFTER_HELP,
 )]
@@ -31,7 +31,7 @@ Examples:
   sudo agent --once --duration 60s --pid 42  a minute of one process
   sudo agent --once --output - --format folded | less
   go tool pprof -http=: nodeprof-*/cpu.pb.gz
-  agent check                                what works on this machine, and what to do about the rest
+  agent check                                what works here, and what to do about the rest
 
 Exit status:
   0  done
@@ -39,8 +39,9 @@ Exit status:
   2  bad usage: an option's value, a process or directory that is not there
   3  not permitted, or not supported by this kernel
 
-Profiling needs root, or CAP_BPF and CAP_PERFMON with CAP_SYS_PTRACE, CAP_SYSLOG, CAP_CHECKPOINT_RESTORE and
-CAP_DAC_READ_SEARCH for names. Logs go to standard error; RUST_LOG sets their level (default: info).";
+Profiling needs root; or CAP_BPF and CAP_PERFMON, and for names also CAP_SYS_PTRACE, CAP_SYSLOG,
+CAP_CHECKPOINT_RESTORE and CAP_DAC_READ_SEARCH.
+Logs go to standard error; RUST_LOG sets their level (default: info).";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]

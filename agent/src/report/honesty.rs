@@ -4,6 +4,8 @@ use crate::profile::accounting::{Accounting, LostCause, TruncatedCause, Unresolv
 
 /// Share of the expected samples that may be lost before the report warns: 1 %.
 const LOST_WARNING: f64 = 1.0;
+/// Lost samples below which a share says nothing: the kernel's idle clock is good to a tick or two per CPU.
+const LOST_NOISE: u64 = 10;
 /// Share of the samples that may be cut short before the report says so: 1 %.
 const TRUNCATED_NOTICE: f64 = 1.0;
 
@@ -40,11 +42,11 @@ fn imbalance(books: &Accounting) -> Option<Remark> {
 
 fn losses(books: &Accounting) -> Option<Remark> {
     let share = percent(books.lost_total(), books.expected);
-    (share > LOST_WARNING).then(|| {
+    (share > LOST_WARNING && books.lost_total() > LOST_NOISE).then(|| {
         let cause = largest(LostCause::ALL, &books.lost).map_or("", explain_loss);
         Remark::Warning(format!(
-            "Warning: {share:.1} % of the samples that should be here are missing, so the true times are \
-             higher. Main cause: {cause}."
+            "Warning: {share:.1} % of the samples that should be here are missing; the others were scaled up \
+             to make up for them. Main cause: {cause}."
         ))
     })
 }

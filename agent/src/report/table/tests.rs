@@ -40,9 +40,6 @@ Functions by total time, with all that they call
 
 Samples: expected 12, emitted 10, lost 2 (kernel_skipped 2), truncated 1 (depth 1), unresolved
   frames 2 (stripped 1, unknown_process 1) of 23
-Warning: 16.7 % of the samples that should be here are missing, so the true times are higher. Main
-  cause: the kernel did not run the sampler (interrupts off, another BPF program active, or the
-  virtual CPU paused).
 10.0 % of the stacks are cut short, so callers get too little total time. Main cause: stacks deeper
   than a record holds.
 8.7 % of the frames have no function name. Main reason: files without symbols there.
