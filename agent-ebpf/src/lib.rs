@@ -6,6 +6,8 @@
 
 #![no_std]
 
+pub mod rule;
+
 /// Most kernel frames in a record; `perf_event_max_stack` is 127 by default.
 pub const MAX_KERNEL_FRAMES: usize = 127;
 /// Most user frames in a record.
