@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -77,7 +77,7 @@ impl Workload {
 
     /// Runs the program without arguments.
     pub(crate) fn start(&self) -> Running {
-        Running::start(&mut self.command())
+        Running::start(self.command().stdout(Stdio::null()))
     }
 
     /// Copies the program to `name` beside it: another file with another inode.
