@@ -24,7 +24,14 @@ impl Workload {
     pub(crate) fn c(name: &str, program: &str, flags: &[&str]) -> Self {
         Self::compile(program, |output| {
             let mut gcc = Command::new("gcc");
-            gcc.args(["-O2", "-fno-omit-frame-pointer", "-fno-inline", "-Wall", "-Werror"]);
+            gcc.args([
+                "-O2",
+                "-fno-omit-frame-pointer",
+                "-mno-omit-leaf-frame-pointer",
+                "-fno-inline",
+                "-Wall",
+                "-Werror",
+            ]);
             gcc.args(flags).arg("-o").arg(output).arg(source(name));
             gcc
         })
