@@ -196,9 +196,9 @@ impl Profiled {
         decode_pprof(&fs::read(self.file("cpu.pb.gz")).expect("the agent wrote pprof"))
     }
 
-    /// The same as folded stacks.
-    pub(crate) fn folded(&self) -> String {
-        fs::read_to_string(self.file("cpu.folded")).expect("the agent wrote folded stacks")
+    /// The same in a format for people: `cpu.folded`, `cpu.txt` or `cpu.svg`.
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).expect("the agent wrote UTF-8")
     }
 
     /// Each CPU's books.
