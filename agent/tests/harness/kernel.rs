@@ -8,7 +8,7 @@ use agent::run::preflight::KERNEL_BTF;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
-use super::{is_switched_on, require};
+use super::{is_switched_on, require, skip};
 
 /// Leave to use the kernel, until it is dropped.
 pub(crate) struct Leave {
@@ -29,9 +29,11 @@ pub(crate) fn shared(tools: &[&str]) -> Option<Leave> {
 /// The file that holds the lock is the kernel's own, since the kernel is what is shared: so tests of several
 /// checkouts do not disturb each other either, and nothing is left behind.
 fn leave(tools: &[&str], kind: FlockArg) -> Option<Leave> {
-    let wanted = !is_switched_on("NODEPROF_NO_LIVE");
-    let possible = require("leave to use the kernel (NODEPROF_NO_LIVE=1)", wanted)
-        && require("root", Uid::effective().is_root())
+    if is_switched_on("NODEPROF_NO_LIVE") {
+        skip("NODEPROF_NO_LIVE=1 says to leave the kernel alone");
+        return None;
+    }
+    let possible = require("root", Uid::effective().is_root())
         && require(KERNEL_BTF, Path::new(KERNEL_BTF).exists())
         && require("perf_event_open", PerfEvent::cpu_clock(0, 10_000_000).is_ok())
         && tools.iter().all(|tool| require(tool, is_in_path(tool)));

@@ -21,13 +21,18 @@ const SKIP_LOG: &str = "NODEPROF_SKIP_LOG";
 /// everything: then a missing piece is a failure.
 pub(crate) fn require(what: &str, available: bool) -> bool {
     if !available {
-        assert!(
-            !is_switched_on("NODEPROF_REQUIRE_LIVE"),
-            "{what} is missing, and NODEPROF_REQUIRE_LIVE=1 demands it"
-        );
-        note_skip(&format!("{what} is missing"));
+        skip(&format!("{what} is missing"));
     }
     available
+}
+
+/// Notes that the current test is skipped, and why; with `NODEPROF_REQUIRE_LIVE=1` fails it instead.
+pub(crate) fn skip(reason: &str) {
+    assert!(
+        !is_switched_on("NODEPROF_REQUIRE_LIVE"),
+        "{reason}, and NODEPROF_REQUIRE_LIVE=1 demands the test"
+    );
+    note_skip(reason);
 }
 
 /// Whether the environment variable is set to 1.
