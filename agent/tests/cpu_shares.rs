@@ -13,7 +13,7 @@ use harness::workload::Workload;
 fn shares_and_time_are_the_true_ones() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
     let workload = Workload::c("shares.c", "shares", &[]);
-    let burner = workload.start().pin(last_cpu());
+    let burner = workload.start().claim(last_cpu());
     let mut run = AgentRun::start(&["--duration", "10s"]);
     let before = burner.cpu_time();
     run.wait_for_the_end_of_the_window();

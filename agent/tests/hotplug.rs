@@ -63,14 +63,14 @@ fn profile_with_a_gap(away: Duration) {
     }
     let switch = switch.expect("there is one");
     let workload = Workload::c("spin.c", "spin", &[]);
-    let before = workload.start().pin(switch.cpu);
+    let before = workload.start().claim(switch.cpu);
     let mut run = AgentRun::start(&["--duration", "6s"]);
     thread::sleep(Duration::from_secs(1));
     drop(before);
     switch.off();
     thread::sleep(away);
     switch.on();
-    let after: Running = workload.start().pin(switch.cpu);
+    let after: Running = workload.start().claim(switch.cpu);
     run.wait_for_the_end_of_the_window();
     let charged = after.cpu_time() as f64;
     let profiled = run.finish();

@@ -28,7 +28,7 @@ fn pids_select_processes() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
     let workload = Workload::c("spin.c", "spin", &[]);
     // All on one CPU, so that each gets a third of it.
-    let burners = [(); 3].map(|()| workload.start().pin(last_cpu()));
+    let burners = [(); 3].map(|()| workload.start().claim(last_cpu()));
     let [first, second, other] = [&burners[0], &burners[1], &burners[2]].map(Running::pid);
     let arguments = ["--duration", "2s", "--pid", &first.to_string(), "--pid", &second.to_string()];
     for (arguments, chosen) in
@@ -87,7 +87,7 @@ fn cgroups_select_processes() {
     let outer = Cgroup::make(&mount.expect("there is one"), &name);
     let inner = Cgroup::make(&outer.0, "inner");
     // Dropped, and so ended, before the cgroups that hold them.
-    let burners = [(); 3].map(|()| workload.start().pin(last_cpu()));
+    let burners = [(); 3].map(|()| workload.start().claim(last_cpu()));
     outer.take_in(&burners[0]);
     inner.take_in(&burners[1]);
     for (cgroup, chosen) in [(&inner, &burners[1..2]), (&outer, &burners[..2])] {
@@ -104,7 +104,7 @@ fn cgroups_select_processes() {
 #[test]
 fn threads_are_told_apart_on_request() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let burner = Workload::c("threads.c", "threads", &["-pthread"]).start().pin(last_cpu());
+    let burner = Workload::c("threads.c", "threads", &["-pthread"]).start().claim(last_cpu());
     let pid = burner.pid();
     let profiled = profile(&["--duration", "2s", "--per-thread", "--pid", &pid.to_string()]);
     let mut by_thread: BTreeMap<(u32, &str), BTreeSet<&str>> = BTreeMap::new();

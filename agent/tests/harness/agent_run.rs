@@ -77,6 +77,11 @@ impl AgentRun {
         run
     }
 
+    /// The agent's process.
+    pub(crate) fn process(&self) -> &Running {
+        &self.running
+    }
+
     /// Waits until the agent logs a line with `text`; when that was.
     pub(crate) fn wait_for(&mut self, text: &str) -> Instant {
         loop {

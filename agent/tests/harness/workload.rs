@@ -82,9 +82,9 @@ impl Workload {
         Command::new(&self.program)
     }
 
-    /// Runs the program without arguments.
+    /// Runs the program without arguments, in a session of its own.
     pub(crate) fn start(&self) -> Running {
-        Running::start(self.command().stdout(Stdio::null()))
+        Running::start(Command::new("setsid").arg(&self.program).stdout(Stdio::null()))
     }
 
     /// Copies the program to `name` beside it: another file with another inode.

@@ -7,7 +7,7 @@ static volatile uint64_t sink;
 
 __attribute__((noinline)) static void compute(void)
 {
-	for (int i = 0; i < 20000; i++)
+	for (int i = 0; i < 100000; i++)
 		sink += (uint64_t)i * 7;
 }
 
