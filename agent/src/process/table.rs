@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::kernel::sideband::record::{NewMapping, ProcessChange, ProcessEvent};
 use crate::process::mappings::{Mapping, Mappings};
 use crate::process::module::{ModuleTable, Witness};
-use crate::process::scan;
+use crate::process::scan::{self, ProcessSnapshot};
 
 /// Nanoseconds between two readings of one process's `/proc/PID/maps` for addresses that no mapping holds.
 const REREAD_INTERVAL: u64 = 1_000_000_000;
@@ -121,11 +121,7 @@ impl ProcessTable {
             return Place::Mapped(mapping);
         }
         if process.exited.is_none() && time.saturating_sub(process.last_read) >= REREAD_INTERVAL {
-            self.counts.rereads += 1;
-            match self.read(pid, time) {
-                Ok(()) => {}
-                Err(_) => self.mark_read(pid, time),
-            }
+            self.complete(pid, time);
         }
         match self.processes.get(&pid) {
             Some(Process { mappings: Some(mappings), .. }) => {
@@ -162,7 +158,8 @@ impl ProcessTable {
         let snapshot = scan::read(pid, &self.modules)?;
         let process = Process {
             comm: snapshot.comm.into(),
-            mappings: Some(snapshot.mappings),
+            // A process that is ending has none any more; nothing could be learnt then.
+            mappings: (!snapshot.mappings.is_empty()).then_some(snapshot.mappings),
             stale: false,
             exited: None,
             last_read: now,
@@ -172,9 +169,20 @@ impl ProcessTable {
         Ok(())
     }
 
-    fn mark_read(&mut self, pid: u32, now: u64) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.last_read = now;
+    /// Adds what `/proc` knows of a process's mappings beyond what is known already. That stays: `/proc` shows the process as
+    /// it is now, but samples and events are some time behind, and meanwhile it may have executed another program or be ending.
+    fn complete(&mut self, pid: u32, now: u64) {
+        self.counts.rereads += 1;
+        let snapshot = scan::read(pid, &self.modules);
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        process.last_read = now;
+        if let Ok(ProcessSnapshot { mappings: mut all, .. }) = snapshot
+            && !all.is_empty()
+        {
+            for known in process.mappings.iter().flat_map(Mappings::iter) {
+                all.insert(*known);
+            }
+            process.mappings = Some(all);
         }
     }
 
@@ -299,6 +307,38 @@ mod tests {
         assert_eq!(table.comm(PID).as_deref(), Some("ghost"));
         assert_eq!(table.place(PID, 0x1000, 1), Place::UnknownProcess);
         assert_eq!(table.counts().unknown, 1);
+    }
+
+    /// An address outside the known mappings is looked up in `/proc`, but what is known stays: it may be of an image that the
+    /// process has replaced since.
+    #[test]
+    fn known_mappings_survive_another_look() {
+        let mut table = table();
+        let pid = std::process::id();
+        table.apply(map(pid, 0x1000, "/bin/before"));
+        let Place::Mapped(before) = table.place(pid, 0x1800, 1) else { panic!("it is known") };
+        let here = known_mappings_survive_another_look as *const () as u64;
+        assert!(matches!(table.place(pid, here, REREAD_INTERVAL), Place::Mapped(_)), "found in /proc");
+        assert_eq!(table.place(pid, 0x1800, REREAD_INTERVAL), Place::Mapped(before));
+        assert_eq!(table.counts().rereads, 1);
+    }
+
+    /// A process that has ended but was not waited for yet shows no mappings: that is not knowledge, and takes none away.
+    #[test]
+    fn a_zombie_teaches_nothing() {
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        let pid = child.id();
+        let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("not waited for");
+        while !stat().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let mut table = table();
+        table.sampled(pid, || "true".into(), 1);
+        assert_eq!(table.place(pid, 0x1800, 1), Place::UnknownProcess);
+        table.apply(map(pid, 0x1000, "/bin/true"));
+        assert_eq!(table.place(pid, 0x9000, 3 * REREAD_INTERVAL), Place::Unmapped);
+        assert!(matches!(table.place(pid, 0x1800, 3 * REREAD_INTERVAL), Place::Mapped(_)));
+        child.wait().expect("waited for");
     }
 
     /// Over the budget, mappings are forgotten (and counted), and read again when a sample comes.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Instant;
 
 use crate::kernel::counters::CounterMap;
 use crate::kernel::cpu_time::{self, CpuTime};
@@ -34,6 +35,8 @@ pub struct CpuProfiler {
     retired: BTreeMap<u32, u64>,
     /// Each CPU's times when its event began.
     began: BTreeMap<u32, CpuTime>,
+    /// What each running event had counted at the last look, and when that was, by CPU.
+    seen: BTreeMap<u32, (u64, Instant)>,
     counters: CounterMap,
 }
 
@@ -46,8 +49,8 @@ impl CpuProfiler {
     ) -> Result<Self, CpuProfilerError> {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         let counters = programs.take_cpu_counters()?;
-        let (running, retired, began) = Default::default();
-        let mut profiler = Self { period, running, retired, began, counters };
+        let (running, retired, began, seen) = Default::default();
+        let mut profiler = Self { period, running, retired, began, seen, counters };
         profiler.follow_cpus(programs, cpus)?;
         Ok(profiler)
     }
@@ -63,6 +66,7 @@ impl CpuProfiler {
         self.running = stay;
         for event in gone {
             *self.retired.entry(event.cpu()).or_default() += event.count()?;
+            self.seen.remove(&event.cpu());
         }
         let sampled: BTreeSet<u32> = self.running.iter().map(PerfEvent::cpu).collect();
         let times = cpu_time::read().map_err(CpuProfilerError::IdleTimes)?;
@@ -74,6 +78,24 @@ impl CpuProfiler {
             self.began.insert(*cpu, times.get(cpu).copied().unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// CPUs whose timer has stood still since the last call, if only for a while. The kernel switches the events of a CPU off
+    /// for good when it goes offline (`perf_event_exit_cpu`), however soon it returns; a timer that is on counts idle time too.
+    pub fn stopped_cpus(&mut self) -> Result<BTreeSet<u32>, CpuProfilerError> {
+        let mut stopped = BTreeSet::new();
+        for event in &self.running {
+            let before = Instant::now();
+            let count = event.count()?;
+            // Between the end of one reading and the beginning of the next, a timer that runs counts no less than passes;
+            // a hundredth is for two clocks that differ.
+            if let Some((last, since)) = self.seen.insert(event.cpu(), (count, Instant::now()))
+                && u128::from(count.saturating_sub(last)) < (before - since).as_nanos() / 100 * 99
+            {
+                stopped.insert(event.cpu());
+            }
+        }
+        Ok(stopped)
     }
 
     /// Stops the timers. The ledger is exact afterwards.

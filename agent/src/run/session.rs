@@ -115,15 +115,20 @@ impl Session {
     /// CPUs come and go (hot-plug, a VM that grows): sample on those that are there.
     fn follow_cpus(&mut self) -> Result<(), RunError> {
         let online = cpus::online().map_err(RunError::failed)?;
-        if online == self.online {
+        // One that left and returned between two looks has lost its events like one that is away.
+        let stopped = self.cpu.stopped_cpus().map_err(RunError::failed)?;
+        let steady: BTreeSet<u32> = self.online.intersection(&online).copied().collect();
+        let steady = &steady - &stopped;
+        if steady == online && steady == self.online {
             return Ok(());
         }
-        tracing::info!(?online, "the set of online CPUs changed");
+        tracing::info!(?online, restarted = ?&stopped & &online, "the set of online CPUs changed");
         self.collector.turn(&mut self.window);
-        for cpu in self.online.difference(&online) {
+        for cpu in self.online.difference(&steady) {
             self.collector.sideband_mut().remove_cpu(*cpu);
         }
-        for cpu in online.difference(&self.online) {
+        self.cpu.follow_cpus(&mut self.programs, &steady).map_err(RunError::failed)?;
+        for cpu in online.difference(&steady) {
             self.collector.sideband_mut().add_cpu(*cpu).map_err(RunError::failed)?;
         }
         self.cpu.follow_cpus(&mut self.programs, &online).map_err(RunError::failed)?;

@@ -1,0 +1,100 @@
+//! A CPU that goes away and comes back during a window.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use agent::kernel::cpus;
+use harness::agent_run::AgentRun;
+use harness::running::{Running, last_cpu};
+use harness::workload::Workload;
+use harness::{kernel, require};
+
+/// A CPU that can be switched off; it is on again when this is dropped, whatever happens.
+struct Switch {
+    cpu: u32,
+    file: PathBuf,
+}
+
+impl Switch {
+    /// The switch of the last CPU, if it has one: CPU 0 usually has not.
+    fn of_last_cpu() -> Option<Self> {
+        let cpu = last_cpu();
+        let file = PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}/online"));
+        (cpu > 0 && file.exists()).then_some(Self { cpu, file })
+    }
+
+    fn off(&self) {
+        fs::write(&self.file, "0").expect("the CPU can be switched off");
+        assert!(!self.is_on());
+    }
+
+    fn on(&self) {
+        fs::write(&self.file, "1").expect("the CPU can be switched on");
+        assert!(self.is_on());
+    }
+
+    fn is_on(&self) -> bool {
+        cpus::online().expect("sysfs is there").contains(&self.cpu)
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if !self.is_on() {
+            self.on();
+        }
+    }
+}
+
+/// Profiles for six seconds in which the CPU is away for `away`, beginning after one; a burner runs there before, another one
+/// after. The second one must be in the profile, but for the time until the agent looks again.
+fn profile_with_a_gap(away: Duration) {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let switch = Switch::of_last_cpu();
+    if !require("a CPU that can be switched off", switch.is_some()) {
+        return;
+    }
+    let switch = switch.expect("there is one");
+    let workload = Workload::c("spin.c", "spin", &[]);
+    let before = workload.start().claim(switch.cpu);
+    let mut run = AgentRun::start(&["--duration", "6s"]);
+    thread::sleep(Duration::from_secs(1));
+    drop(before);
+    switch.off();
+    thread::sleep(away);
+    switch.on();
+    let after: Running = workload.start().claim(switch.cpu);
+    run.wait_for_the_end_of_the_window();
+    let charged = after.cpu_time() as f64;
+    let profiled = run.finish();
+
+    let ledger = profiled.ledger(switch.cpu);
+    println!("{ledger:?}\n{:?}", profiled.profile.accounting);
+    let (samples, nanoseconds) = profiled.profile.total_of(after.pid());
+    // The agent looks once a second which CPUs there are.
+    let least = charged - 1.2e9;
+    assert!(nanoseconds as f64 > least, "{samples} samples, {nanoseconds} ns of {charged} ns: {ledger:?}");
+    assert!((nanoseconds as f64) < charged * 1.05, "{nanoseconds} ns of {charged} ns: {ledger:?}");
+    let sampled: BTreeSet<u32> = profiled.ledgers().iter().map(|ledger| ledger.cpu).collect();
+    assert_eq!(sampled, cpus::online().expect("sysfs is there"));
+}
+
+/// A CPU that is away for two seconds: the agent notices both, the run succeeds, the books balance, and what runs on the CPU
+/// after its return is sampled.
+#[test]
+fn a_cpu_that_returns_is_sampled_again() {
+    profile_with_a_gap(Duration::from_secs(2));
+}
+
+/// A CPU that is back before the agent looks again: its timer stopped all the same, and must be started again.
+#[test]
+fn a_cpu_that_is_back_at_once_is_sampled_again() {
+    profile_with_a_gap(Duration::from_millis(50));
+}
