@@ -13,6 +13,8 @@ pub(crate) struct Profile {
     schema: String,
     /// When the window began: RFC 3339, UTC, milliseconds.
     pub(crate) started: String,
+    /// Nanoseconds between two samples of a busy CPU.
+    pub(crate) period: u64,
     /// Length of the window.
     pub(crate) duration_seconds: f64,
     modules: Vec<Module>,
@@ -56,10 +58,16 @@ struct Sample {
 /// What the agent says about its own losses, in samples and frames.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Accounting {
+    /// Times that the timers fired.
+    pub(crate) ticks: u64,
+    /// Of these, on an idle CPU.
+    pub(crate) idle: u64,
     /// Samples in the profile.
     pub(crate) emitted: u64,
     /// Samples that should be there.
     pub(crate) expected: u64,
+    /// Frames of all samples.
+    pub(crate) frames: u64,
 }
 
 /// The innermost function of samples, as the machine has it: the symbol that the address belongs to, not what was inlined there.

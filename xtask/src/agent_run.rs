@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,11 +22,16 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// An agent that runs, with its log going to a file. Killed when dropped before it has ended.
 pub(crate) struct RunningAgent {
     child: Child,
+    spawned: SystemTime,
     directory: PathBuf,
 }
 
 /// How a run of the agent went.
 pub(crate) struct FinishedRun {
+    /// Just before the agent was executed.
+    pub(crate) spawned: SystemTime,
+    /// Just after its end was seen.
+    pub(crate) ended: SystemTime,
     /// What it wrote to standard error.
     pub(crate) log: String,
     directory: PathBuf,
@@ -39,8 +44,9 @@ impl RunningAgent {
         agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // The level of the log lines that are looked for.
         agent.env("RUST_LOG", "info");
+        let spawned = SystemTime::now();
         let child = agent.spawn().with_context(|| format!("cannot start `{}`", command::line(&agent)))?;
-        Ok(Self { child, directory: directory.to_owned() })
+        Ok(Self { child, spawned, directory: directory.to_owned() })
     }
 
     /// The agent's process.
@@ -48,12 +54,22 @@ impl RunningAgent {
         self.child.id()
     }
 
+    /// Calls `look` every `interval` until the agent has ended.
+    pub(crate) fn watch(mut self, interval: Duration, mut look: impl FnMut(u32)) -> Result<FinishedRun> {
+        while self.child.try_wait()?.is_none() {
+            look(self.child.id());
+            std::thread::sleep(interval);
+        }
+        self.finish()
+    }
+
     /// Waits for the agent's end; a failed run is an error with its log.
     pub(crate) fn finish(mut self) -> Result<FinishedRun> {
         let status = self.child.wait()?;
+        let ended = SystemTime::now();
         let log = fs::read_to_string(self.directory.join("log"))?;
         check(status, &log)?;
-        Ok(FinishedRun { log, directory: self.directory.clone() })
+        Ok(FinishedRun { spawned: self.spawned, ended, log, directory: self.directory.clone() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent_profile;
 mod agent_run;
+mod bench;
 mod command;
 mod compare_perf;
 mod ebpf_build;
@@ -41,6 +42,7 @@ enum Task {
     Test(live_test::Options),
     Install(install::Options),
     ComparePerf(compare_perf::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(options) => live_test::run(&options),
         Task::Install(options) => install::run(&options),
         Task::ComparePerf(options) => compare_perf::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     // Printed here: what returning it from `main` prints depends on RUST_BACKTRACE.
     if let Err(error) = result {

@@ -1,4 +1,4 @@
-//! Programs to be profiled, of different kinds.
+//! Programs to be profiled: some that work, of different kinds, and many that sleep.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -38,6 +38,24 @@ while True:
 /// Python's own path, because a version manager's `python3` may be a script that takes long to start the real one.
 const PYTHON_PATH: &str = "import sys; print(sys.executable)";
 
+/// Modules with shared libraries of their own; those that are not there are not imported.
+const PYTHON_LIBRARIES: [&str; 10] =
+    ["ssl", "sqlite3", "decimal", "lzma", "bz2", "ctypes", "json", "xml.parsers.expat", "asyncio", "hashlib"];
+
+const SLEEPER: &str = "\
+#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    void *library = dlopen(words[1], RTLD_NOW);
+    int (*work)(int) = library ? dlsym(library, \"work\") : 0;
+    if (!work) return 1;
+    printf(\"ready %d\\n\", work(count));
+    fflush(stdout);
+    for (;;) pause();
+}
+";
+
 /// Two functions that take 70 % and 30 % of the time, in turns of random length: a steady rhythm could keep step
 /// with a profiler's timer.
 const BURNER: &str = "\
@@ -55,6 +73,9 @@ int main(void) {
     }
 }
 ";
+
+/// Each library gets another `NUMBER`, so that its text and its build id are its own.
+const LIBRARY: &str = "int work(int value) { return value * 31 + NUMBER; }\n";
 
 impl Workload {
     /// A compiler on a generated file, loops in C and Python, a checksum and a compression, until dropped. What is not
@@ -75,6 +96,43 @@ impl Workload {
         workload.repeat("gzip -9", "gzip -9 -c \"$0\"", &text)?;
         workload.start("sha256sum /dev/zero", Command::new("sha256sum").arg("/dev/zero"))?;
         Ok(workload)
+    }
+
+    /// `count` processes that never end: loops in Python and the shell, checksums and compressions in turn.
+    pub(crate) fn busy(directory: &Path, count: usize) -> Result<Self> {
+        let mut workload = Self { groups: Vec::new(), description: String::new() };
+        let text = directory.join("text");
+        fs::write(&text, generated_text(8 << 20))?;
+        for number in 0..count {
+            match number % 4 {
+                0 => workload.python_loop()?,
+                1 => workload.repeat("gzip -9", "gzip -9 -c \"$0\"", &text)?,
+                2 => workload.start("sha256sum", Command::new("sha256sum").arg("/dev/zero"))?,
+                _ => workload.repeat("sh", "i=0; while [ $i -lt 1000000 ]; do i=$((i + 1)); done", &text)?,
+            }
+        }
+        Ok(workload)
+    }
+
+    /// `count` processes that sleep, a third each C programs with a library of their own, Python with different
+    /// libraries, and shells; where there is no gcc or no Python, shells instead. All are started when this returns.
+    pub(crate) fn sleeping(directory: &Path, count: usize) -> Result<Self> {
+        let sleeper = compile(directory, "sleeper", SLEEPER, &["-ldl"])?;
+        let python = python()?;
+        let mut groups = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut command = match (number % 3, &sleeper, &python) {
+                (0, Some(sleeper), _) => sleeping_c(directory, sleeper, number)?,
+                (1, _, Some(python)) => sleeping_python(python, number),
+                _ => {
+                    let mut shell = Command::new("sh");
+                    shell.args(["-c", "echo ready; read line"]);
+                    shell
+                }
+            };
+            groups.push(ProcessGroup::start_and_await_line(&mut command)?);
+        }
+        Ok(Self { groups, description: format!("{count} sleeping processes") })
     }
 
     fn python_loop(&mut self) -> Result<()> {
@@ -107,6 +165,25 @@ impl Workload {
 fn python() -> Result<Option<PathBuf>> {
     let path = command::query(Command::new("python3").args(["-c", PYTHON_PATH]))?;
     Ok(path.map(|path| PathBuf::from(path.trim_end())))
+}
+
+fn sleeping_c(directory: &Path, sleeper: &Path, number: usize) -> Result<Command> {
+    let arguments = [format!("-DNUMBER={number}"), "-shared".to_owned(), "-fPIC".to_owned()];
+    let library = compile(directory, &format!("library{number}.so"), LIBRARY, &arguments)?;
+    let mut command = Command::new(sleeper);
+    command.args(library);
+    Ok(command)
+}
+
+fn sleeping_python(python: &Path, number: usize) -> Command {
+    let library = PYTHON_LIBRARIES[number / 3 % PYTHON_LIBRARIES.len()];
+    let script = format!(
+        "import sys\ntry:\n    import {library}\nexcept ImportError:\n    pass\n\
+         print('ready', flush=True)\nsys.stdin.read()"
+    );
+    let mut command = Command::new(python);
+    command.args(["-c", &script]);
+    command
 }
 
 /// The program `name`, compiled from C; `None` where there is no gcc.
@@ -191,7 +268,9 @@ mod tests {
     fn c_programs_compile() {
         let directory = tempfile::tempdir().unwrap();
         if command::find_in_path("gcc").is_some() {
-            compile(directory.path(), "burner", BURNER, &["-Wall", "-Werror"]).unwrap();
+            for (name, source) in [("burner", BURNER), ("sleeper", SLEEPER)] {
+                compile(directory.path(), name, source, &["-Wall", "-Werror"]).unwrap();
+            }
         }
     }
 
