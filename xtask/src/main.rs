@@ -1,15 +1,23 @@
 //! nodeprof's development tasks: everything about the repository that `cargo build` alone cannot do.
 
+mod agent_profile;
+mod agent_run;
+mod bench;
 mod command;
+mod compare_perf;
 mod ebpf_build;
 mod ebpf_hash;
 mod ebpf_toolchain;
 mod install;
 mod live_test;
 mod lock_file;
+mod log_time;
 mod object_paths;
 mod packages;
+mod process_group;
+mod seconds;
 mod skip_log;
+mod workload;
 mod workspace;
 
 use std::process::ExitCode;
@@ -20,7 +28,7 @@ use clap::{Parser, Subcommand};
 ///
 /// The agent itself builds with plain `cargo build`: it embeds the committed eBPF object
 /// `agent-ebpf/prebuilt/agent-ebpf.o`. The tasks here rebuild that object, run the tests with all they need
-/// from the distribution, and install the agent where `sudo` finds it.
+/// from the distribution, install the agent where `sudo` finds it, and measure it.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
@@ -33,6 +41,8 @@ enum Task {
     BuildEbpf(ebpf_build::Options),
     Test(live_test::Options),
     Install(install::Options),
+    ComparePerf(compare_perf::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +50,8 @@ fn main() -> ExitCode {
         Task::BuildEbpf(options) => ebpf_build::run(&options),
         Task::Test(options) => live_test::run(&options),
         Task::Install(options) => install::run(&options),
+        Task::ComparePerf(options) => compare_perf::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     // Printed here: what returning it from `main` prints depends on RUST_BACKTRACE.
     if let Err(error) = result {

@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: what the agent costs and how quick it is, beside what it aims at.
+
+mod bpf_stats;
+mod figure;
+mod memory_cgroup;
+mod once;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use nix::unistd::Uid;
+
+/// Measure the agent on this machine and print the figures beside their aims.
+///
+/// Needs root: `sudo -E env PATH=$PATH cargo xtask bench once`.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Once(once::Options),
+}
+
+/// Runs the task.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure!(
+        Uid::effective().is_root(),
+        "measuring needs root: sudo -E env PATH=$PATH cargo xtask bench once"
+    );
+    match &options.what {
+        What::Once(options) => once::run(options),
+    }
+}
