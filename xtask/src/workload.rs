@@ -143,10 +143,13 @@ impl Workload {
         Ok(())
     }
 
-    /// Runs the shell command `script` again and again; it finds `file` as `$0`.
+    /// Runs the shell command `script` again and again; it finds `file` as `$0`. Its temporary files go beside `file`: a
+    /// compiler that is killed leaves some.
     fn repeat(&mut self, name: &str, script: &str, file: &Path) -> Result<()> {
         let endless = format!("while :; do {script} || sleep 1; done");
-        self.start(name, Command::new("sh").args(["-c", &endless]).arg(file))
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &endless]).arg(file).envs(file.parent().map(|directory| ("TMPDIR", directory)));
+        self.start(name, &mut shell)
     }
 
     fn start(&mut self, name: &str, command: &mut Command) -> Result<()> {
