@@ -42,9 +42,11 @@ impl PerfEvent {
     }
 
     /// An event that never fires: it carries the side-band records of everything that runs on `cpu`, with
-    /// `CLOCK_MONOTONIC` times. It is not yet running. With `build_ids` (5.12+), mappings carry the build
-    /// id of their file in place of its device and inode.
-    pub fn side_band(cpu: u32, build_ids: bool, wakeup_bytes: u32) -> Result<Self, PerfEventError> {
+    /// `CLOCK_MONOTONIC` times. It is not yet running.
+    ///
+    /// Mappings carry the device and inode of their file. Build ids (5.12+) are not asked for: the kernel would then flag
+    /// everybody's mappings as having one, and other people's `perf` would take inodes for build ids, and crash.
+    pub fn side_band(cpu: u32, wakeup_bytes: u32) -> Result<Self, PerfEventError> {
         let mut attributes = software_event(abi::PERF_COUNT_SW_DUMMY);
         attributes.sample_type = u64::from(abi::PERF_SAMPLE_TIME);
         attributes.set_sample_id_all(1);
@@ -53,7 +55,6 @@ impl PerfEvent {
         attributes.set_comm(1);
         attributes.set_comm_exec(1);
         attributes.set_task(1);
-        attributes.set_build_id(u64::from(build_ids));
         attributes.set_use_clockid(1);
         attributes.clockid = libc::CLOCK_MONOTONIC;
         attributes.set_watermark(1);

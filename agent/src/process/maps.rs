@@ -34,7 +34,7 @@ pub fn parse_executable(line: &str) -> Option<MapsEntry<'_>> {
     if start >= end {
         return None;
     }
-    let file = FileHint::Inode { device: libc::makedev(major, minor), inode: inode.parse().ok()? };
+    let file = FileHint { device: libc::makedev(major, minor), inode: inode.parse().ok()? };
     Some(MapsEntry { start, end, file_offset: hex(offset)?, file, path: path.trim_start_matches(' ') })
 }
 
@@ -56,7 +56,7 @@ mod tests {
             (entry.start, entry.end, entry.file_offset),
             (0x7f00_0000_1000, 0x7f00_0000_3000, 0x26000)
         );
-        assert_eq!(entry.file, FileHint::Inode { device: libc::makedev(0xfe, 1), inode: 4242 });
+        assert_eq!(entry.file, FileHint { device: libc::makedev(0xfe, 1), inode: 4242 });
         assert_eq!(entry.path, "/opt/my app/lib a.so");
     }
 

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, inode: u64) -> ModuleKey {
-        ModuleKey::File { path: path.into(), hint: FileHint::Inode { device: 1, inode } }
+        ModuleKey::File { path: path.into(), hint: FileHint { device: 1, inode } }
     }
 
     /// One number a key; the latest witness wins.

@@ -189,7 +189,7 @@ impl ProcessTable {
     fn map(&mut self, new: &NewMapping) {
         let end = new.start.saturating_add(new.length);
         let witness = Witness { pid: new.pid, start: new.start, end };
-        let module = self.modules.intern(scan::module_key(&new.path, new.file.clone()), witness);
+        let module = self.modules.intern(scan::module_key(&new.path, new.file), witness);
         let mapping = Mapping { start: new.start, end, file_offset: new.file_offset, module };
         // A process of which only this is known: its other mappings are read when a sample misses them.
         let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn map(pid: u32, start: u64, path: &str) -> ProcessEvent {
-        let file = FileHint::Inode { device: 1, inode: start };
+        let file = FileHint { device: 1, inode: start };
         let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, path: path.into() };
         ProcessEvent { time: 1, what: ProcessChange::Map(new) }
     }

@@ -13,7 +13,6 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::kernel::sideband::record::FileHint;
 use crate::process::module::Witness;
-use crate::symbol::elf::{ElfImage, ElfLimits};
 use crate::symbol::read_at::FileAt;
 use crate::symbol::unresolved::UnresolvedReason;
 
@@ -24,7 +23,7 @@ const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONB
 ///
 /// # Errors
 /// `Gone` when the file cannot be found any more, `Unreadable` when it may not or cannot be read.
-pub fn open(path: &str, hint: &FileHint, witness: Witness) -> Result<FileAt, UnresolvedReason> {
+pub fn open(path: &str, hint: FileHint, witness: Witness) -> Result<FileAt, UnresolvedReason> {
     let mut reason = UnresolvedReason::Gone;
     let mapped = open_mapped(witness).and_then(regular);
     let by_path = || [format!("/proc/{}/root", witness.pid), "/".to_owned()].into_iter();
@@ -69,15 +68,8 @@ fn regular(file: File) -> io::Result<File> {
 }
 
 /// Whether `file` is what was mapped. A mapped file needs no proof by inode; overlayfs may even show another one there.
-fn is_the_one(file: &File, hint: &FileHint, mapped: bool) -> bool {
-    match hint {
-        FileHint::Inode { inode, .. } => mapped || file.metadata().is_ok_and(|found| found.ino() == *inode),
-        FileHint::BuildId(expected) => {
-            let Ok(source) = file.try_clone().and_then(FileAt::new) else { return false };
-            let image = ElfImage::parse(&source, &ElfLimits::default());
-            image.is_ok_and(|image| image.build_id() == Some(expected))
-        }
-    }
+fn is_the_one(file: &File, hint: FileHint, mapped: bool) -> bool {
+    mapped || file.metadata().is_ok_and(|found| found.ino() == hint.inode)
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -94,7 +86,7 @@ mod tests {
 
     fn inode_of(path: &std::path::Path) -> FileHint {
         let metadata = std::fs::metadata(path).expect("there is a file");
-        FileHint::Inode { device: metadata.dev(), inode: metadata.ino() }
+        FileHint { device: metadata.dev(), inode: metadata.ino() }
     }
 
     fn nowhere() -> Witness {
@@ -109,11 +101,11 @@ mod tests {
         File::create(&path).and_then(|mut file| file.write_all(b"old")).expect("written");
         let hint = inode_of(&path);
         let text = path.to_str().expect("UTF-8");
-        assert_eq!(open(text, &hint, nowhere()).map(|file| file.len()), Ok(3));
+        assert_eq!(open(text, hint, nowhere()).map(|file| file.len()), Ok(3));
         let new = directory.path().join("new");
         File::create(&new).and_then(|mut file| file.write_all(b"newer")).expect("written");
         std::fs::rename(new, &path).expect("replaced");
-        assert_eq!(open(text, &hint, nowhere()).err(), Some(UnresolvedReason::Gone));
+        assert_eq!(open(text, hint, nowhere()).err(), Some(UnresolvedReason::Gone));
     }
 
     /// A FIFO, a device and a link to one in place of the file neither block nor are read.
@@ -125,7 +117,7 @@ mod tests {
         let link = directory.path().join("link");
         symlink("/dev/zero", &link).expect("a link");
         for path in [fifo.as_path(), link.as_path(), "/dev/zero".as_ref(), directory.path()] {
-            let opened = open(path.to_str().expect("UTF-8"), &inode_of(path), nowhere());
+            let opened = open(path.to_str().expect("UTF-8"), inode_of(path), nowhere());
             assert_eq!(opened.err(), Some(UnresolvedReason::Unreadable), "{}", path.display());
         }
     }

@@ -68,7 +68,7 @@ impl ModuleSource {
 
 fn open_file(module: &Module) -> Result<FileAt, UnresolvedReason> {
     match &module.key {
-        ModuleKey::File { path, hint } => module_file::open(path, hint, module.witness),
+        ModuleKey::File { path, hint } => module_file::open(path, *hint, module.witness),
         ModuleKey::Vdso | ModuleKey::Anonymous => Err(UnresolvedReason::Unreadable),
     }
 }

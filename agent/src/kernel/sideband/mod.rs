@@ -37,7 +37,6 @@ pub enum SidebandError {
 pub struct Sideband {
     rings: Vec<EventRing>,
     ring_bytes: usize,
-    build_ids: bool,
     lost: u64,
     undecodable: u64,
 }
@@ -46,7 +45,7 @@ impl Sideband {
     /// Opens the side-band of `cpus`, each with a ring of `ring_bytes` (a power of two of pages). Records
     /// flow from here on.
     pub fn open(cpus: &BTreeSet<u32>, ring_bytes: usize) -> Result<Self, SidebandError> {
-        let mut sideband = Self { rings: Vec::new(), ring_bytes, build_ids: true, lost: 0, undecodable: 0 };
+        let mut sideband = Self { rings: Vec::new(), ring_bytes, lost: 0, undecodable: 0 };
         for cpu in cpus {
             sideband.add_cpu(*cpu)?;
         }
@@ -56,7 +55,7 @@ impl Sideband {
     /// Adds a CPU that came online. One that left keeps its ring until [`Sideband::remove_cpu`].
     pub fn add_cpu(&mut self, cpu: u32) -> Result<(), SidebandError> {
         let bytes = self.ring_bytes;
-        let event = self.open_event(cpu)?;
+        let event = PerfEvent::side_band(cpu, (bytes / 2) as u32)?;
         let ring =
             EventRing::new(event, bytes).map_err(|source| SidebandError::Ring { bytes, cpu, source })?;
         ring.event().enable()?;
@@ -67,18 +66,6 @@ impl Sideband {
     /// Forgets a CPU that went offline. Drain first: what is still in its ring is lost.
     pub fn remove_cpu(&mut self, cpu: u32) {
         self.rings.retain(|ring| ring.event().cpu() != cpu);
-    }
-
-    /// Build ids in mappings came with 5.12; older kernels refuse the bit.
-    fn open_event(&mut self, cpu: u32) -> Result<PerfEvent, PerfEventError> {
-        let wakeup = (self.ring_bytes / 2) as u32;
-        match PerfEvent::side_band(cpu, self.build_ids, wakeup) {
-            Err(error) if self.build_ids && error.source.raw_os_error() == Some(libc::EINVAL) => {
-                self.build_ids = false;
-                PerfEvent::side_band(cpu, false, wakeup)
-            }
-            opened => opened,
-        }
     }
 
     /// Appends everything that happened since the last call to `events`, in no particular order.
