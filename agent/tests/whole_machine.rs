@@ -85,19 +85,31 @@ fn large_rust() -> String {
     source
 }
 
-/// How many samples of the processes called `comm` there are, and how many of them have a frame that `is_it` accepts.
-fn count(profile: &Profile, comm: &str, is_it: impl Fn(Frame<'_>) -> bool) -> (u64, u64) {
-    let theirs = || profile.samples.iter().filter(|sample| sample.comm == comm);
+/// Asserts that there are samples which `is_theirs` accepts, and that of these at least `percent` have a frame that `is_it`
+/// accepts.
+#[track_caller]
+fn assert_named(
+    profile: &Profile,
+    percent: u64,
+    is_theirs: impl Fn(&Sample) -> bool,
+    is_it: impl Fn(Frame<'_>) -> bool,
+) {
+    let theirs = || profile.samples.iter().filter(|sample| is_theirs(sample));
     let with = theirs().filter(|sample| profile.stack(sample).any(&is_it));
-    (theirs().map(Sample::count).sum(), with.map(Sample::count).sum())
+    let (all, right) = (theirs().map(Sample::count).sum::<u64>(), with.map(Sample::count).sum::<u64>());
+    assert!(all >= 30, "{all} samples");
+    assert!(right * 100 >= all * percent, "{right} of {all} samples");
 }
 
-/// Asserts that nearly all samples of `comm` have a frame that `is_it` accepts.
-#[track_caller]
-fn assert_nearly_all(profile: &Profile, comm: &str, is_it: impl Fn(Frame<'_>) -> bool) {
-    let (all, right) = count(profile, comm, is_it);
-    assert!(all >= 30, "{comm}: {all} samples");
-    assert!(right * 10 >= all * 9, "{comm}: {right} of {all} samples");
+/// Samples of this process.
+fn of(running: &Running) -> impl Fn(&Sample) -> bool {
+    let pid = running.pid();
+    move |sample| sample.pid == pid
+}
+
+/// Samples of all processes with this name.
+fn called(name: &'static str) -> impl Fn(&Sample) -> bool {
+    move |sample| sample.comm == name
 }
 
 /// `0x` and hexadecimal digits, and nothing else.
@@ -152,8 +164,8 @@ fn everything_on_the_machine_has_names() {
     }
     let go = Workload::go("burn.go", "burn_go");
     let rust = Workload::rust("burn.rs", "burn_rust");
-    let mut python = Command::new(python);
-    let _burners = [go.start(), rust.start(), Running::start(python.arg(workload::source("burn.py")))];
+    let python = Running::start(Command::new(python).arg(workload::source("burn.py")));
+    let (go, rust) = (go.start(), rust.start());
     let mut c_compiler = Compiling::start("gcc", &["-O2", "-c"], &large_c(), "c");
     let mut rust_compiler =
         Compiling::start("rustc", &["-O", "--crate-type=lib", "--emit=obj"], &large_rust(), "rs");
@@ -162,18 +174,17 @@ fn everything_on_the_machine_has_names() {
 
     let profile = &profiled.profile;
     assert!((9.9..11.0).contains(&profile.duration_seconds), "ten seconds are the default");
-    assert_nearly_all(profile, "burn_go", |frame| frame.name == "main.burn");
+    assert_named(profile, 90, of(&go), |frame| frame.name == "main.burn");
     // The newer of the two manglings tells the type, the older one its parameter: Furnace<u32> or Furnace<Fuel>.
     let (start, end) = ("<burn::furnace::Furnace<", "> as burn::furnace::Burn>::burn");
-    assert_nearly_all(profile, "burn_rust", |frame| {
-        frame.name.starts_with(start) && frame.name.ends_with(end)
+    assert_named(profile, 90, of(&rust), |frame| frame.name.starts_with(start) && frame.name.ends_with(end));
+    // Debian strips python3 and cc1; what python3 exports has names.
+    assert_named(profile, 90, of(&python), |frame| frame.module.contains("/python3"));
+    assert_named(profile, 10, of(&python), |frame| frame.name == "_PyEval_EvalFrameDefault");
+    assert_named(profile, 90, called("cc1"), |frame| {
+        frame.module.ends_with("/cc1") || frame.kind == "kernel"
     });
-    // Debian strips these two; what python3 exports has names.
-    assert_nearly_all(profile, "python3", |frame| frame.module.contains("/python3"));
-    let (all, in_loop) = count(profile, "python3", |frame| frame.name == "_PyEval_EvalFrameDefault");
-    assert!(in_loop * 10 > all, "{in_loop} of {all} samples are in the interpreter's loop");
-    assert_nearly_all(profile, "cc1", |frame| frame.module.ends_with("/cc1") || frame.kind == "kernel");
-    assert_nearly_all(profile, "rustc", |frame| frame.named);
+    assert_named(profile, 90, called("rustc"), |frame| frame.named);
 
     let kernel: Vec<_> = profile.frames().filter(|frame| frame.kind == "kernel").collect();
     assert!(kernel.len() > 100 && kernel.iter().any(|frame| frame.module == "[kernel]"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ impl Running {
     /// Lets the process run on `cpu` only, and there ahead of everything else that this machine has to do, so that what a
     /// test measures is its own workload. Of the sessions that share a CPU (`sched_autogroup`), its own must hold nothing else.
     pub(crate) fn claim(self, cpu: u32) -> Self {
-        self.wait_for_own_session();
+        assert_eq!(getsid(Some(self.nix_pid())), Ok(self.nix_pid()), "started by setsid");
         let mut cpus = CpuSet::new();
         cpus.set(cpu as usize).expect("a CPU number");
         sched_setaffinity(self.nix_pid(), &cpus).expect("the process can be pinned");
@@ -58,17 +59,15 @@ impl Running {
         self
     }
 
-    /// Waits until the process is in the session of its own that `setsid` gives it: before, it shares this test's.
-    fn wait_for_own_session(&self) {
+    /// Waits until the process executes `program`, which some other program starts in its place.
+    pub(crate) fn wait_for_program(self, program: &Path) -> Self {
         let began = Instant::now();
-        while getsid(Some(self.nix_pid())) != Ok(self.nix_pid()) {
-            assert!(
-                began.elapsed() < Duration::from_secs(10),
-                "process {} was not started by setsid",
-                self.pid()
-            );
+        let executable = format!("/proc/{}/exe", self.pid());
+        while fs::read_link(&executable).ok().as_deref() != Some(program) {
+            assert!(began.elapsed() < Duration::from_secs(10), "{} does not run", program.display());
             thread::sleep(Duration::from_millis(1));
         }
+        self
     }
 
     /// Stops the process for `pause`, as a debugger would.

@@ -60,7 +60,8 @@ impl Workload {
 
     fn compile(program: &str, compiler: impl FnOnce(&Path) -> Command) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let program = directory.path().join(program);
+        // As the kernel will call it: without symbolic links.
+        let program = directory.path().canonicalize().expect("it is there").join(program);
         let mut compiler = compiler(&program);
         let output = compiler.output().unwrap_or_else(|error| panic!("{compiler:?}: {error}"));
         assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -84,7 +85,8 @@ impl Workload {
 
     /// Runs the program without arguments, in a session of its own.
     pub(crate) fn start(&self) -> Running {
-        Running::start(Command::new("setsid").arg(&self.program).stdout(Stdio::null()))
+        let running = Running::start(Command::new("setsid").arg(&self.program).stdout(Stdio::null()));
+        running.wait_for_program(&self.program)
     }
 
     /// Copies the program to `name` beside it: another file with another inode.
