@@ -7,7 +7,8 @@ use aya_ebpf::macros::{map, perf_event};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::PerfEventContext;
 
-use crate::record::ClaimedScratch;
+use crate::record::{ClaimedScratch, ScratchSlot};
+use crate::unwind::{KernelSupport, Legacy, Modern};
 use crate::{select, unwind};
 
 /// `BPF_F_MMAPABLE` (5.5+): the agent reads the counters without a system call.
@@ -17,9 +18,20 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 static CPU_COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, MMAPABLE);
 
-/// Samples the task that the timer interrupted.
+/// Samples the task that the timer interrupted. For kernels from 5.17 on.
 #[perf_event]
 fn cpu_sample(context: PerfEventContext) -> u32 {
+    on_tick::<Modern>(&context)
+}
+
+/// Samples the task that the timer interrupted. For kernels from 5.10 on.
+#[perf_event]
+fn cpu_sample_legacy(context: PerfEventContext) -> u32 {
+    on_tick::<Legacy>(&context)
+}
+
+#[inline(always)]
+fn on_tick<K: KernelSupport>(context: &PerfEventContext) -> u32 {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(counters) = CPU_COUNTERS.get_ptr_mut(cpu) else { return 0 };
@@ -34,41 +46,47 @@ fn cpu_sample(context: PerfEventContext) -> u32 {
     } else if !select::current_task_is_selected(pid) {
         counters.not_selected += 1;
     } else {
-        sample(&context, counters, cpu, pid, tid);
+        sample::<K>(context, counters, cpu, pid, tid);
     }
+    counters.finished += 1;
     // The event itself has no ring to write to.
     0
 }
 
 #[inline(always)]
-fn sample(context: &PerfEventContext, counters: &mut CpuCounters, cpu: u32, pid: u32, tid: u32) {
+fn sample<K: KernelSupport>(
+    context: &PerfEventContext,
+    counters: &mut CpuCounters,
+    cpu: u32,
+    pid: u32,
+    tid: u32,
+) {
     // SAFETY: a helper without arguments.
     let timestamp = unsafe { bpf_ktime_get_ns() };
     if counters.first_timestamp == 0 {
         counters.first_timestamp = timestamp;
     }
-    let Some(mut scratch) = ClaimedScratch::claim() else {
+    let Some(mut scratch) = ClaimedScratch::claim(ScratchSlot::TIMER) else {
         counters.scratch_busy += 1;
         return;
     };
-    let kernel = unwind::kernel_stack(context, scratch.frames_at(0));
-    let user = unwind::user_stack(context, scratch.frames_at(kernel.bytes));
+    let kernel = unwind::kernel_stack(context, &mut scratch);
+    let header = scratch.header();
+    header.timestamp = timestamp;
+    header.flags = if kernel.depth { flag::KERNEL_DEPTH } else { 0 };
+    let user_bytes = unwind::user_stack::<K>(&mut scratch, kernel.bytes, pid);
     let header = scratch.header();
     header.sequence = counters.emitted + counters.ring_full;
-    header.timestamp = timestamp;
     // SAFETY: a helper without arguments.
     header.cgroup = unsafe { bpf_get_current_cgroup_id() };
     header.pid = pid;
     header.tid = tid;
     header.cpu = cpu;
     header.kind = kind::CPU;
-    header.flags =
-        if kernel.depth { flag::KERNEL_DEPTH } else { 0 } | if user.depth { flag::USER_DEPTH } else { 0 };
     header.kernel_frames = (kernel.bytes / 8) as u16;
-    header.user_frames = (user.bytes / 8) as u16;
     header.reserved = 0;
     header.comm = bpf_get_current_comm().unwrap_or_default();
-    if scratch.emit(kernel.bytes + user.bytes) {
+    if scratch.emit(kernel.bytes + user_bytes) {
         counters.emitted += 1;
     } else {
         counters.ring_full += 1;

@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod rule;
+pub mod tables;
 
 /// Most kernel frames in a record; `perf_event_max_stack` is 127 by default.
 pub const MAX_KERNEL_FRAMES: usize = 127;
@@ -32,12 +33,82 @@ pub mod kind {
 pub mod flag {
     /// The kernel stack has more frames than the record.
     pub const KERNEL_DEPTH: u16 = 1 << 0;
-    /// The user stack has more frames than the record.
-    pub const USER_DEPTH: u16 = 1 << 1;
+    /// The walk would have to be finished, but this CPU has sent as many slices of stack this second as it may: nothing
+    /// follows the frames.
+    pub const NO_SLICE: u16 = 1 << 1;
+}
+
+/// How the walk of a user stack ended, in [`SampleHeader::walk`].
+pub mod walk {
+    /// There is no user stack: a kernel thread.
+    pub const NONE: u16 = 0;
+    /// The outermost frame was reached.
+    pub const COMPLETE: u16 = 1;
+    /// The record is full.
+    pub const DEPTH: u16 = 2;
+    /// A return address or saved register could not be read from the stack.
+    pub const UNREADABLE: u16 = 3;
+    /// The caller's stack pointer would lie below the callee's.
+    pub const BROKEN: u16 = 4;
+    /// A 32-bit task.
+    pub const COMPAT: u16 = 5;
+    /// From here on the agent has to finish the walk: a [`Resume`](super::Resume) follows the frames. The process's mappings are
+    /// not in the arena, or another program runs in it by now.
+    pub const NEW_PROCESS: u16 = 8;
+    /// As above: the address lies in none of the mappings in the arena.
+    pub const UNMAPPED: u16 = 9;
+    /// As above: the text page's rows are not in the arena.
+    pub const COLD_PAGE: u16 = 10;
+    /// As above: rows cannot express how to go on.
+    pub const SLOW_RULE: u16 = 11;
+    /// As above: no unwind information and no plausible frame pointer.
+    pub const NO_RULE: u16 = 12;
+    /// As above: the frame pointer is wanted, but a callee's rule could not tell where it is.
+    pub const LOST_FP: u16 = 13;
+
+    /// Whether a [`Resume`](super::Resume) follows the frames.
+    pub const fn resumes(walk: u16) -> bool {
+        walk >= NEW_PROCESS
+    }
+}
+
+/// Registers in a [`Resume`], by DWARF number; what an architecture does not have is 0.
+pub const REGISTERS: usize = 33;
+/// Bytes of stack that a record carries at most.
+pub const SLICE_BYTES: usize = 16 << 10;
+
+/// How many slices of stack a CPU has sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceBudget {
+    /// The second of `CLOCK_MONOTONIC` that `sent` is about.
+    pub second: u64,
+    /// Slices sent in that second.
+    pub sent: u64,
+}
+
+/// Follows the frames of a record whose user stack the agent has to finish; `slice_bytes` of stack follow it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Address of the frame to go on from; it is among the frames already.
+    pub ip: u64,
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its frame pointer.
+    pub fp: u64,
+    /// Address of the slice's first byte.
+    pub slice_start: u64,
+    /// Not 0 when `ip` is a return address.
+    pub returned: u32,
+    /// Bytes of stack that follow.
+    pub slice_bytes: u32,
+    /// The registers with which the task left user mode, by DWARF number.
+    pub registers: [u64; REGISTERS],
 }
 
 /// Begins every record in a sample ring. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
-/// first) follow it at once.
+/// first) follow it at once. The code of a leaf is at its address; that of any other frame one byte before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampleHeader {
@@ -48,6 +119,8 @@ pub struct SampleHeader {
     pub timestamp: u64,
     /// Cgroup v2 id of the task; 1 is the root.
     pub cgroup: u64,
+    /// Which address space the task runs in: another number after every exec. 0 where the kernel does not tell.
+    pub image: u64,
     /// Process id (kernel: tgid) in the initial PID namespace.
     pub pid: u32,
     /// Thread id (kernel: pid) in the initial PID namespace.
@@ -62,8 +135,10 @@ pub struct SampleHeader {
     pub kernel_frames: u16,
     /// User addresses that follow the kernel's.
     pub user_frames: u16,
-    /// Keeps `comm` aligned; 0.
-    pub reserved: u32,
+    /// How the walk of the user stack ended: one of [`walk`].
+    pub walk: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: u16,
     /// The thread's name, NUL-padded.
     pub comm: [u8; COMM_LEN],
 }
@@ -89,8 +164,8 @@ pub struct CpuCounters {
     pub scratch_busy: u64,
     /// `CLOCK_MONOTONIC` time of the first run that was not idle, nanoseconds.
     pub first_timestamp: u64,
-    /// Makes the size explicit; 0.
-    pub reserved: u64,
+    /// Runs of the program that have ended. While it is behind `fired`, a program may be reading the unwind tables.
+    pub finished: u64,
 }
 
 /// One CPU's scratch record: a record is put together here and then copied into the ring, because a
@@ -100,22 +175,73 @@ pub struct CpuCounters {
 pub struct Scratch {
     /// Not 0 while a program uses the record.
     pub busy: u64,
+    /// Where the walk of the user stack is.
+    pub cursor: Cursor,
     /// The record's header.
     pub header: SampleHeader,
-    /// Kernel frames, then user frames without a gap; room for two full runs.
-    pub frames: [u8; 2 * FRAMES_BYTES],
+    /// Kernel frames, then user frames, then the [`Resume`] and the stack slice, without gaps.
+    pub body: [u8; BODY_BYTES],
+}
+
+/// Room for two full runs of frames, a [`Resume`] and a slice, rounded so that masked offsets stay inside.
+pub const BODY_BYTES: usize = 2 * FRAMES_BYTES + size_of::<Resume>() + SLICE_BYTES + 4096;
+
+/// Where the walk of a user stack is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    /// Address of the present frame.
+    pub ip: u64,
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its frame pointer.
+    pub fp: u64,
+    /// Not 0 when `ip` is a return address: the call lies before it.
+    pub returned: u32,
+    /// Not 0 when `fp` is not known any more.
+    pub fp_lost: u32,
+    /// The mapping that the last frame was in: first address,
+    pub mapping_start: u64,
+    /// first address behind it,
+    pub mapping_end: u64,
+    /// offset of its start in the file,
+    pub mapping_file: u64,
+    /// its module,
+    pub mapping_module: u32,
+    /// and its flags.
+    pub mapping_flags: u32,
+    /// The text page that the last frame was in: its key,
+    pub page_key: u64,
+    /// where its header lies in the arena, in words,
+    pub page_first: u32,
+    /// and how many rows it has.
+    pub page_rows: u32,
+    /// Where the header of the process's mappings lies in the arena, in words.
+    pub mappings_first: u32,
+    /// How many mappings there are.
+    pub mappings_count: u32,
+    /// Bytes of kernel frames, behind which the user frames go.
+    pub frames_at: u32,
+    /// User frames so far.
+    pub depth: u32,
+    /// How the walk ended; [`walk::NONE`] while it goes on.
+    pub ended: u32,
+    /// Where a binary search is. In the record and not in a register, see `last_not_above` in the program.
+    pub search: u32,
 }
 
 const _: () = {
     use core::mem::{offset_of, size_of};
-    assert!(size_of::<SampleHeader>() == 64);
-    assert!(offset_of!(SampleHeader, pid) == 24);
-    assert!(offset_of!(SampleHeader, kind) == 36);
-    assert!(offset_of!(SampleHeader, kernel_frames) == 40);
-    assert!(offset_of!(SampleHeader, comm) == 48);
+    assert!(size_of::<SampleHeader>() == 72);
+    assert!(offset_of!(SampleHeader, pid) == 32);
+    assert!(offset_of!(SampleHeader, kind) == 44);
+    assert!(offset_of!(SampleHeader, kernel_frames) == 48);
+    assert!(offset_of!(SampleHeader, comm) == 56);
     assert!(size_of::<CpuCounters>() == 64);
-    assert!(offset_of!(CpuCounters, first_timestamp) == 48);
-    assert!(offset_of!(Scratch, header) == 8);
-    assert!(offset_of!(Scratch, frames) == 72);
-    assert!(size_of::<Scratch>() == 72 + 2 * FRAMES_BYTES);
+    assert!(offset_of!(CpuCounters, finished) == 56);
+    assert!(size_of::<Resume>() == 40 + 8 * REGISTERS);
+    assert!(size_of::<Cursor>() == 104);
+    assert!(offset_of!(Scratch, header) == 8 + 104);
+    assert!(offset_of!(Scratch, body) == offset_of!(Scratch, header) + 72);
+    assert!(size_of::<Scratch>() < 32 << 10, "the kernel's limit for a per-CPU value");
 };

@@ -1,6 +1,6 @@
 //! Putting a record together and handing it over.
 
-use agent_ebpf::{FRAMES_BYTES, SampleHeader, Scratch};
+use agent_ebpf::{BODY_BYTES, Cursor, SampleHeader, Scratch};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use aya_ebpf::macros::map;
@@ -11,26 +11,51 @@ use aya_ebpf::maps::{PerCpuArray, RingBuf};
 #[map]
 pub(crate) static TIMER_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Scratch records of programs that run in timer interrupts.
+/// Scratch records. One per CPU and context: a program can be interrupted by another of a higher context.
 #[map]
-static TIMER_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Set by the agent before loading: unread bytes in the ring from which on the reader is woken at once.
 /// Below that it comes by itself, so that a sample costs no wake-up.
 #[unsafe(no_mangle)]
 static RING_WAKEUP_BYTES: u64 = 1 << 18;
 
+/// Names a scratch record of this CPU. Callbacks get this instead of a pointer: the verifier wants to see where a pointer came from.
+#[derive(Clone, Copy)]
+pub(crate) struct ScratchSlot(u32);
+
+impl ScratchSlot {
+    /// The record of programs that run in timer interrupts.
+    pub(crate) const TIMER: Self = Self(0);
+
+    #[inline(always)]
+    fn get(self) -> Option<*mut Scratch> {
+        SCRATCH.get_ptr_mut(self.0)
+    }
+
+    /// The walk's cursor and the body's first byte, of a record that is claimed.
+    #[inline(always)]
+    pub(crate) fn cursor_and_body(self) -> Option<(&'static mut Cursor, *mut u8)> {
+        let scratch = self.get()?;
+        // SAFETY: the record is claimed by the program that this is a callback of; it does not touch it meanwhile.
+        unsafe { Some((&mut (*scratch).cursor, (&raw mut (*scratch).body).cast())) }
+    }
+}
+
 /// This CPU's scratch record, claimed until it is dropped.
 ///
 /// A plain flag is enough in timer context: whatever interrupts the program on this CPU has ended when it
 /// goes on, so claims nest like brackets. (Programs that can be preempted need an atomic claim.)
-pub(crate) struct ClaimedScratch(*mut Scratch);
+pub(crate) struct ClaimedScratch {
+    slot: ScratchSlot,
+    scratch: *mut Scratch,
+}
 
 impl ClaimedScratch {
     /// Claims the record, or `None` when the program has interrupted itself.
     #[inline(always)]
-    pub(crate) fn claim() -> Option<Self> {
-        let scratch = TIMER_SCRATCH.get_ptr_mut(0)?;
+    pub(crate) fn claim(slot: ScratchSlot) -> Option<Self> {
+        let scratch = slot.get()?;
         // SAFETY: `scratch` points to this CPU's element, which only this CPU touches.
         unsafe {
             if core::ptr::read_volatile(&raw const (*scratch).busy) != 0 {
@@ -38,31 +63,44 @@ impl ClaimedScratch {
             }
             core::ptr::write_volatile(&raw mut (*scratch).busy, 1);
         }
-        Some(Self(scratch))
+        Some(Self { slot, scratch })
+    }
+
+    /// Which record it is.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> ScratchSlot {
+        self.slot
     }
 
     /// The header, to be filled.
     #[inline(always)]
     pub(crate) fn header(&mut self) -> &mut SampleHeader {
         // SAFETY: the record is claimed, so this is the only reference to it.
-        unsafe { &mut (*self.0).header }
+        unsafe { &mut (*self.scratch).header }
     }
 
-    /// Where frames go, `offset` bytes after the first one; [`FRAMES_BYTES`] of room behind it.
+    /// Where the walk of the user stack is.
     #[inline(always)]
-    pub(crate) fn frames_at(&mut self, offset: usize) -> *mut u8 {
-        // SAFETY: the mask keeps the offset below FRAMES_BYTES, and the area holds twice that.
-        unsafe { (&raw mut (*self.0).frames).cast::<u8>().add(offset & (FRAMES_BYTES - 8)) }
+    pub(crate) fn cursor(&mut self) -> &mut Cursor {
+        // SAFETY: as in `header`.
+        unsafe { &mut (*self.scratch).cursor }
     }
 
-    /// Copies header and `frame_bytes` of frames into the ring; false when the ring is full.
+    /// The body from `offset` on. The caller has bounded the offset with masks, so that what it writes stays inside.
     #[inline(always)]
-    pub(crate) fn emit(&mut self, frame_bytes: usize) -> bool {
-        let size = size_of::<SampleHeader>() + (frame_bytes & (2 * FRAMES_BYTES - 8));
-        // SAFETY: header and frames are adjacent in `Scratch` (asserted in the ABI), `size` bytes lie in it.
+    pub(crate) fn body_at(&mut self, offset: usize) -> *mut u8 {
+        // SAFETY: the caller's bound; the verifier checks it once more.
+        unsafe { (&raw mut (*self.scratch).body).cast::<u8>().add(offset) }
+    }
+
+    /// Copies header and `body_bytes` into the ring; false when the ring is full.
+    #[inline(always)]
+    pub(crate) fn emit(&mut self, body_bytes: usize) -> bool {
+        let size = (size_of::<SampleHeader>() + body_bytes).min(size_of::<SampleHeader>() + BODY_BYTES);
+        // SAFETY: header and body are adjacent in `Scratch` (asserted in the ABI), `size` bytes lie in it.
         let result = unsafe {
             let ring = (&raw const TIMER_RING).cast_mut().cast();
-            let record = (&raw mut (*self.0).header).cast();
+            let record = (&raw mut (*self.scratch).header).cast();
             bpf_ringbuf_output(ring, record, size as u64, wakeup_flag())
         };
         result == 0
@@ -73,7 +111,7 @@ impl Drop for ClaimedScratch {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: as in `claim`.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.0).busy, 0) }
+        unsafe { core::ptr::write_volatile(&raw mut (*self.scratch).busy, 0) }
     }
 }
 

@@ -35,6 +35,8 @@ pub mod fp {
     pub const SAVED: u8 = 1;
     /// Somewhere that this form cannot express: it is not known any more.
     pub const LOST: u8 = 2;
+    /// At `fp + fp_offset`: functions that realign their stack, whose frame pointer and CFA do not lie at a fixed distance.
+    pub const AT_FP: u8 = 3;
 }
 
 /// How to get from a frame to its caller. The caller's stack pointer is the CFA.
@@ -47,7 +49,7 @@ pub struct Rule {
     pub fp: u8,
     /// What is added to the register, in words ([`kind::PLT`]: bytes).
     pub cfa_offset: i16,
-    /// Where the caller's frame pointer lies, relative to the CFA, in words.
+    /// Where the caller's frame pointer lies, relative to the CFA ([`fp::AT_FP`]: to the frame pointer), in words.
     pub fp_offset: i16,
     /// Where the return address lies, relative to the CFA, in words: -1 on x86-64.
     pub ra_offset: i16,

@@ -90,6 +90,19 @@ pub struct ProfileArgs {
     #[arg(long)]
     pub per_thread: bool,
 
+    /// Bytes of kernel memory for unwind tables, which are filled on demand; whole MiB.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
+    pub unwind_table_memory: u32,
+
+    /// Stacks that each CPU may send in a second to be finished in user space, because their unwind tables are not in the
+    /// kernel yet; those beyond are cut short, and counted.
+    #[arg(long, value_name = "COUNT", default_value_t = 400)]
+    pub slow_unwinds: u32,
+
+    /// Use the programs for kernels before 5.17, for testing them on a newer one.
+    #[arg(long, hide = true)]
+    pub legacy_programs: bool,
+
     /// Bytes of the ring buffer between the kernel and the agent; a power of two of at least 4096.
     /// [default: 1 MiB, more on machines with more than 16 CPUs]
     #[arg(long, value_name = "BYTES")]

@@ -13,6 +13,8 @@ pub mod process;
 
 pub mod symbol;
 
+pub mod unwind;
+
 pub mod profile;
 pub mod profiler;
 

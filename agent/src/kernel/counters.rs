@@ -30,6 +30,11 @@ impl CounterMap {
         Ok(Self { map, cpus, _data: data })
     }
 
+    /// How many CPUs the map knows: one more than the highest possible number.
+    pub fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
     /// What the program counted on `cpu`; zeros for a CPU that the map does not know. The fields are read
     /// one by one while the program may run: they are exact once its event is disabled.
     #[expect(clippy::cast_ptr_alignment, reason = "mmap returns whole pages")]

@@ -3,14 +3,24 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::path::Path;
 
+use agent_ebpf::rule::Rule;
+use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES, PAGE_SLOTS, PROCESS_SLOTS, Slot};
 use agent_ebpf::{MAX_CGROUPS, MAX_PIDS};
 use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::{PerfEvent, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
+use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::counters::CounterMap;
+use crate::kernel::release::KernelRelease;
 use crate::kernel::sample_ring::SampleRing;
+use crate::kernel::shared_array::SharedArray;
+use crate::kernel::unwind_tables::{SlotTable, UnwindTables};
+
+/// Where kernels built with `CONFIG_DEBUG_INFO_BTF` describe their types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The object that `cargo xtask build-ebpf` made (build.rs chooses which).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf.o"));
@@ -51,6 +61,9 @@ pub enum ProgramsError {
     /// The object has no such part: it was built from other sources than the agent.
     #[error("the eBPF object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
     Missing(&'static str),
+    /// The kernel does not say how its structures look.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
     /// More was selected than the kernel's tables hold.
     #[error("at most {limit} {what} can be selected, not {count}")]
     TooMany {
@@ -79,11 +92,39 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// One more than the highest possible CPU number.
     pub possible_cpus: u32,
+    /// Which programs are used.
+    pub variant: Variant,
+    /// Slices of stack that a CPU may send in a second.
+    pub slices_per_second: u32,
+    /// Blocks of the unwinder's arena, [`BLOCK_WORDS`] words each.
+    pub arena_blocks: u32,
 }
 
 /// The loaded object. Its maps and programs live as long as this.
 pub struct Programs {
     ebpf: Ebpf,
+    variant: Variant,
+}
+
+/// Which programs are used: helpers that a kernel does not know make it refuse a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// For kernels from 5.17 on: `bpf_loop`, `bpf_task_pt_regs`.
+    Modern,
+    /// For kernels from 5.10 on.
+    Legacy,
+}
+
+impl Variant {
+    /// What the running kernel takes. One whose version cannot be told is taken for a new one.
+    pub fn of_kernel() -> Self {
+        const MODERN: KernelRelease = KernelRelease { major: 5, minor: 17 };
+        if KernelRelease::running().is_some_and(|running| running < MODERN) {
+            Self::Legacy
+        } else {
+            Self::Modern
+        }
+    }
 }
 
 impl Programs {
@@ -92,7 +133,14 @@ impl Programs {
         check_limit("processes", selection.pids.len(), MAX_PIDS)?;
         check_limit("cgroups", selection.cgroups.len(), MAX_CGROUPS)?;
         raise_locked_memory_limit();
+        let btf = Btf::of_kernel(Path::new(KERNEL_BTF))?;
+        let task_member = |member| btf.member_offset("task_struct", member).unwrap_or(0);
+        let (task_mm, task_stack) = (task_member("mm"), task_member("stack"));
         let mut ebpf = EbpfLoader::new()
+            .map_max_entries("ARENA", sizes.arena_blocks)
+            .override_global("SLICES_PER_SECOND", &u64::from(sizes.slices_per_second), true)
+            .override_global("TASK_MM_OFFSET", &task_mm, true)
+            .override_global("TASK_STACK_OFFSET", &task_stack, true)
             .map_max_entries("TIMER_RING", sizes.ring_bytes)
             .map_max_entries("CPU_COUNTERS", sizes.possible_cpus)
             .override_global("RING_WAKEUP_BYTES", &u64::from(sizes.ring_bytes / 2), true)
@@ -102,14 +150,17 @@ impl Programs {
             .map_err(Box::new)?;
         select_pids(&mut ebpf, &selection.pids)?;
         select_cgroups(&mut ebpf, &selection.cgroups)?;
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, variant: sizes.variant })
     }
 
     /// Loads the CPU profiler's program, to be attached to perf events.
     pub fn load_cpu_sampler(&mut self) -> Result<BorrowedFd<'_>, ProgramsError> {
-        const NAME: &str = "cpu_sample";
-        let failed = |source| ProgramsError::Program { name: NAME, source: Box::new(source) };
-        let program = self.ebpf.program_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
+        let name = match self.variant {
+            Variant::Modern => "cpu_sample",
+            Variant::Legacy => "cpu_sample_legacy",
+        };
+        let failed = |source| ProgramsError::Program { name, source: Box::new(source) };
+        let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
         let program: &mut PerfEvent = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
             program.load().map_err(failed)?;
@@ -128,9 +179,33 @@ impl Programs {
     /// The CPU profiler's counters. Once.
     pub fn take_cpu_counters(&mut self) -> Result<CounterMap, ProgramsError> {
         const NAME: &str = "CPU_COUNTERS";
-        let map = self.ebpf.take_map(NAME).ok_or(ProgramsError::Missing(NAME))?;
-        let Map::Array(data) = map else { return Err(ProgramsError::Missing(NAME)) };
-        CounterMap::new(data).map_err(|source| ProgramsError::Mmap { name: NAME, source })
+        CounterMap::new(self.take_array(NAME)?).map_err(|source| ProgramsError::Mmap { name: NAME, source })
+    }
+
+    /// The unwinder's tables. Once.
+    pub fn take_unwind_tables(&mut self) -> Result<UnwindTables, ProgramsError> {
+        let slots = size_of::<Slot>();
+        Ok(UnwindTables {
+            arena: self.take_shared("ARENA", BLOCK_WORDS as usize * size_of::<u32>())?,
+            rules: self.take_shared("RULES", MAX_RULES as usize * size_of::<Rule>())?,
+            pages: SlotTable::of_pages(self.take_shared("PAGE_TABLE", PAGE_SLOTS as usize * slots)?),
+            processes: SlotTable::of_processes(
+                self.take_shared("PROCESS_TABLE", PROCESS_SLOTS as usize * slots)?,
+            ),
+            epoch: self.take_shared("EPOCH", size_of::<u32>())?,
+        })
+    }
+
+    fn take_shared(&mut self, name: &'static str, value_bytes: usize) -> Result<SharedArray, ProgramsError> {
+        let data = self.take_array(name)?;
+        SharedArray::new(data, value_bytes).map_err(|source| ProgramsError::Mmap { name, source })
+    }
+
+    fn take_array(&mut self, name: &'static str) -> Result<MapData, ProgramsError> {
+        match self.ebpf.take_map(name) {
+            Some(Map::Array(data)) => Ok(data),
+            _ => Err(ProgramsError::Missing(name)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use agent_ebpf::SampleHeader;
+use agent_ebpf::{Resume, SampleHeader, flag, walk};
 use aya::maps::{MapData, RingBuf};
 
 /// A ring of sample records and the reader's place in it.
@@ -14,9 +14,20 @@ pub struct SampleRing {
 /// once it has grown.
 #[derive(Debug, Default)]
 pub struct SampleBatch {
-    headers: Vec<(SampleHeader, usize)>,
+    entries: Vec<Entry>,
     frames: Vec<u64>,
+    slices: Vec<u8>,
     undecodable: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    header: SampleHeader,
+    /// Index of its first frame.
+    frames: usize,
+    resume: Option<Box<Resume>>,
+    /// Index of its slice's first byte.
+    slice: usize,
 }
 
 /// One sample of a batch.
@@ -28,6 +39,8 @@ pub struct RawSample<'a> {
     pub kernel: &'a [u64],
     /// User addresses, leaf first.
     pub user: &'a [u64],
+    /// Where the agent has to go on with the user stack, and the stack itself from `slice_start` on.
+    pub resume: Option<(&'a Resume, &'a [u8])>,
 }
 
 impl SampleRing {
@@ -61,28 +74,34 @@ impl SampleBatch {
     }
 
     fn decode(&mut self, record: &[u8]) -> Option<()> {
-        let (header, frames) = record.split_at_checked(size_of::<SampleHeader>())?;
+        let (header, body) = record.split_at_checked(size_of::<SampleHeader>())?;
         // SAFETY: the slice has the header's size, and every bit pattern is a valid header (integers only).
         let header = unsafe { header.as_ptr().cast::<SampleHeader>().read_unaligned() };
         let count = usize::from(header.kernel_frames) + usize::from(header.user_frames);
+        let (frames, rest) = body.split_at_checked(count * size_of::<u64>())?;
+        let resumes = walk::resumes(header.walk) && header.flags & flag::NO_SLICE == 0;
+        let (resume, slice) = if resumes { resume(rest)? } else { (None, &[][..]) };
+        self.entries.push(Entry { header, frames: self.frames.len(), resume, slice: self.slices.len() });
         let (frames, _) = frames.as_chunks::<8>();
-        let frames = frames.get(..count)?;
-        self.headers.push((header, self.frames.len()));
         self.frames.extend(frames.iter().map(|frame| u64::from_ne_bytes(*frame)));
+        self.slices.extend_from_slice(slice);
         Some(())
     }
 
     /// Puts the samples in the order of their time; the ring has them in the order in which CPUs finished.
     pub fn sort_by_time(&mut self) {
-        self.headers.sort_by_key(|(header, _)| header.timestamp);
+        self.entries.sort_by_key(|entry| entry.header.timestamp);
     }
 
     /// The samples of the batch.
     pub fn samples(&self) -> impl Iterator<Item = RawSample<'_>> {
-        self.headers.iter().map(|(header, start)| {
-            let frames = &self.frames[*start..];
+        self.entries.iter().map(|Entry { header, frames, resume, slice }| {
+            let frames = &self.frames[*frames..];
             let (kernel, rest) = frames.split_at(usize::from(header.kernel_frames));
-            RawSample { header, kernel, user: &rest[..usize::from(header.user_frames)] }
+            let user = &rest[..usize::from(header.user_frames)];
+            let resume = resume.as_deref();
+            let resume = resume.map(|resume| (resume, &self.slices[*slice..][..resume.slice_bytes as usize]));
+            RawSample { header, kernel, user, resume }
         })
     }
 
@@ -92,10 +111,20 @@ impl SampleBatch {
     }
 
     fn clear(&mut self) {
-        self.headers.clear();
+        self.entries.clear();
         self.frames.clear();
+        self.slices.clear();
         self.undecodable = 0;
     }
+}
+
+/// The [`Resume`] that `bytes` begin with, and the slice that follows it.
+fn resume(bytes: &[u8]) -> Option<(Option<Box<Resume>>, &[u8])> {
+    let (resume, slice) = bytes.split_at_checked(size_of::<Resume>())?;
+    // SAFETY: the slice has the structure's size, and every bit pattern is valid (integers only).
+    let resume = unsafe { resume.as_ptr().cast::<Resume>().read_unaligned() };
+    let slice = slice.get(..resume.slice_bytes as usize)?;
+    Some((Some(Box::new(resume)), slice))
 }
 
 #[cfg(test)]

@@ -59,6 +59,11 @@ impl Mappings {
         self.sorted.iter()
     }
 
+    /// The mappings, by address.
+    pub fn as_slice(&self) -> &[Mapping] {
+        &self.sorted
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.sorted.len()

@@ -15,6 +15,11 @@ impl ModuleId {
     pub const VDSO: Self = Self(0);
     /// All memory without a file.
     pub const ANONYMOUS: Self = Self(1);
+
+    /// The number itself, as the eBPF unwinder's tables have it.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// What a mapping says of where its code comes from.

@@ -45,6 +45,16 @@ pub struct ProcessTable {
     budget: usize,
     processes: HashMap<u32, Process>,
     counts: ProcessCounts,
+    updates: Vec<ProcessUpdate>,
+}
+
+/// Something that whoever keeps a copy of mappings has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessUpdate {
+    /// The process's mappings have changed.
+    Mappings(u32),
+    /// The process has ended, or runs another program.
+    Ended(u32),
 }
 
 /// What happened in the table; `nodeprof_process_*` in metrics.
@@ -63,7 +73,13 @@ pub struct ProcessCounts {
 impl ProcessTable {
     /// An empty table whose mappings may take `budget` bytes.
     pub fn new(modules: Arc<ModuleTable>, budget: usize) -> Self {
-        Self { modules, budget, processes: HashMap::new(), counts: ProcessCounts::default() }
+        Self {
+            modules,
+            budget,
+            processes: HashMap::new(),
+            counts: ProcessCounts::default(),
+            updates: Vec::new(),
+        }
     }
 
     /// Reads all of `/proc`, once, when the agent starts. The side-band must be open already, so that nothing is
@@ -88,9 +104,20 @@ impl ProcessTable {
                 if let Some(process) = self.processes.get_mut(&pid) {
                     process.exited = Some(event.time);
                 }
+                self.updates.push(ProcessUpdate::Ended(pid));
             }
             ProcessChange::Fork { .. } | ProcessChange::Exit { .. } => {}
         }
+    }
+
+    /// The mappings of a process, as far as they are known.
+    pub fn mappings(&self, pid: u32) -> Option<Mappings> {
+        self.processes.get(&pid)?.mappings.clone()
+    }
+
+    /// Takes what has happened to mappings since the last call, in order.
+    pub fn take_updates(&mut self) -> Vec<ProcessUpdate> {
+        std::mem::take(&mut self.updates)
     }
 
     /// The name of a process (of its main thread), as far as it is known.
@@ -166,6 +193,7 @@ impl ProcessTable {
             last_sampled: now,
         };
         self.processes.insert(pid, process);
+        self.updates.push(ProcessUpdate::Mappings(pid));
         Ok(())
     }
 
@@ -183,6 +211,7 @@ impl ProcessTable {
                 all.insert(*known);
             }
             process.mappings = Some(all);
+            self.updates.push(ProcessUpdate::Mappings(pid));
         }
     }
 
@@ -194,12 +223,14 @@ impl ProcessTable {
         // A process of which only this is known: its other mappings are read when a sample misses them.
         let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));
         process.mappings.get_or_insert_default().insert(mapping);
+        self.updates.push(ProcessUpdate::Mappings(new.pid));
     }
 
     fn rename(&mut self, pid: u32, tid: u32, exec: bool, comm: Arc<str>) {
         if exec {
             let fresh = Process { mappings: Some(Mappings::default()), ..Process::unknown(comm, 0) };
             self.processes.insert(pid, fresh);
+            self.updates.push(ProcessUpdate::Ended(pid));
         } else if pid == tid
             && let Some(process) = self.processes.get_mut(&pid)
         {

@@ -41,18 +41,31 @@ impl LostCause {
 pub enum TruncatedCause {
     /// More frames than a record holds.
     Depth,
+    /// The stack reaches beyond the slice that a record carries.
+    Slice,
+    /// Nothing says how to go on, or what does cannot be right.
+    Unwind,
+    /// Too many stacks had to be finished in user space at once.
+    Budget,
+    /// A 32-bit process.
+    Compat,
     /// The aggregator's byte budget was used up: the sample is kept under its process, without its stack.
     StackTableFull,
 }
 
 impl TruncatedCause {
     /// Every cause, in the order in which reports list them.
-    pub const ALL: [Self; 2] = [Self::Depth, Self::StackTableFull];
+    pub const ALL: [Self; 6] =
+        [Self::Depth, Self::Slice, Self::Unwind, Self::Budget, Self::Compat, Self::StackTableFull];
 
     /// The value of the `cause` label in metrics, logs and profiles.
     pub fn name(self) -> &'static str {
         match self {
             Self::Depth => "depth",
+            Self::Slice => "slice",
+            Self::Unwind => "unwind",
+            Self::Budget => "budget",
+            Self::Compat => "compat",
             Self::StackTableFull => "stack_table_full",
         }
     }

@@ -98,7 +98,10 @@ impl Tables {
             (_, Some(_)) => FrameKind::User,
             (_, None) => FrameKind::Marker,
         };
-        let FunctionName { name, system_name } = symbols.function.clone();
+        let FunctionName { mut name, system_name } = symbols.function.clone();
+        if frame.is_guessed() {
+            name.push_str(" [guessed]");
+        }
         let function = self.functions.index(Function { name, system_name, file: None });
         let lines = vec![Line { function, line: 0 }];
         self.locations.index(Location { module, address: symbols.address, kind, lines })

@@ -1,60 +1,82 @@
 //! The collector: reads rings and side-band, in the order of time, and turns addresses into frames at once,
 //! because the process may be gone a millisecond later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use agent_ebpf::{COMM_LEN, SampleHeader, flag};
+use agent_ebpf::{COMM_LEN, SampleHeader, flag, walk};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing};
 use crate::kernel::sideband::Sideband;
 use crate::kernel::sideband::record::ProcessEvent;
-use crate::process::module::ModuleId;
-use crate::process::table::{Place, ProcessTable};
+use crate::process::mappings::Mappings;
+use crate::process::table::{Place, ProcessTable, ProcessUpdate};
 use crate::profile::accounting::TruncatedCause;
 use crate::profile::window::{Task, Window};
-use crate::symbol::frame::Frame;
+use crate::profiler::pending::{Pending, PendingWalks};
+use crate::profiler::stack::StackBuilder;
 use crate::symbol::resolver::Resolver;
+use crate::unwind::finish::{FinishedWalk, UnfinishedWalk, WalkEnd};
+use crate::unwind::stack_slice::StackSlice;
+use crate::unwind::unwinder::{Unwinder, WalkRequest};
 
 /// Records read from a ring in one go: the rest waits for the side-band to be read once more.
 const BATCH: usize = 4096;
+/// How long the end of a window waits for walks that are being finished.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the collector reads from and hands on to.
+pub struct Sources {
+    /// Samples.
+    pub ring: SampleRing,
+    /// What happens to processes.
+    pub sideband: Sideband,
+    /// What is known of processes; the scan has been done.
+    pub processes: ProcessTable,
+    /// Finishes walks of user stacks.
+    pub unwinder: Unwinder,
+    /// Names frames.
+    pub resolver: Arc<Resolver>,
+}
 
 /// Reads samples and process events into a window.
 pub struct Collector {
-    ring: SampleRing,
-    sideband: Sideband,
-    processes: ProcessTable,
-    resolver: Arc<Resolver>,
+    sources: Sources,
     per_thread: bool,
     batch: SampleBatch,
     events: Vec<ProcessEvent>,
-    stack: Vec<Frame>,
+    stack: StackBuilder,
+    pending: PendingWalks,
+    /// Processes whose mappings the unwinder has,
+    published: HashSet<u32>,
+    /// those of them whose mappings have changed since,
+    changed: HashSet<u32>,
+    /// and those that have ended; both as long as the unwinder has not been told.
+    ended: HashSet<u32>,
     received: BTreeMap<u32, u64>,
     undecodable: u64,
+    finished_here: u64,
 }
 
 impl Collector {
-    /// Reads `ring` and `sideband`. `processes` has done its scan. With `per_thread`, threads are counted apart.
-    pub fn new(
-        ring: SampleRing,
-        sideband: Sideband,
-        processes: ProcessTable,
-        resolver: Arc<Resolver>,
-        per_thread: bool,
-    ) -> Self {
+    /// Reads from `sources`. With `per_thread`, threads are counted apart.
+    pub fn new(sources: Sources, per_thread: bool) -> Self {
         Self {
-            ring,
-            sideband,
-            processes,
-            resolver,
+            sources,
             per_thread,
             batch: SampleBatch::default(),
             events: Vec::new(),
-            stack: Vec::new(),
+            stack: StackBuilder::default(),
+            pending: PendingWalks::default(),
+            published: HashSet::new(),
+            changed: HashSet::new(),
+            ended: HashSet::new(),
             received: BTreeMap::new(),
             undecodable: 0,
+            finished_here: 0,
         }
     }
 
@@ -66,27 +88,45 @@ impl Collector {
                 break;
             }
         }
-        self.processes.clean_up(monotonic_now());
+        self.sources.processes.clean_up(monotonic_now());
+    }
+
+    /// Takes in the walks that are still being finished; those that take too long are kept as they are.
+    pub fn settle(&mut self, window: &mut Window) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.pending.is_empty() {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let Some((token, walk)) = self.sources.unwinder.wait(patience) else { break };
+            self.take_in_finished(token, &walk, window);
+        }
+        for pending in self.pending.take_all() {
+            self.add_unfinished(&pending, window);
+        }
     }
 
     /// Descriptors that become readable when it is high time for a turn.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.ring.as_fd()).chain(self.sideband.descriptors())
+        std::iter::once(self.sources.ring.as_fd()).chain(self.sources.sideband.descriptors())
     }
 
     /// The side-band, to follow CPUs that come and go.
     pub fn sideband_mut(&mut self) -> &mut Sideband {
-        &mut self.sideband
+        &mut self.sources.sideband
     }
 
     /// The side-band.
     pub fn sideband(&self) -> &Sideband {
-        &self.sideband
+        &self.sources.sideband
     }
 
     /// What is known of processes.
     pub fn processes(&self) -> &ProcessTable {
-        &self.processes
+        &self.sources.processes
+    }
+
+    /// The unwinder.
+    pub fn unwinder(&self) -> &Unwinder {
+        &self.sources.unwinder
     }
 
     /// Samples that were read, by CPU.
@@ -99,84 +139,172 @@ impl Collector {
         self.undecodable
     }
 
+    /// Samples whose user stack was finished in user space.
+    pub fn finished_in_user_space(&self) -> u64 {
+        self.finished_here
+    }
+
     /// One batch. Samples are read first: whatever a process did before one of them is in the side-band by
     /// then. Events that are younger than the batch wait, because samples between them may still come.
     fn turn_once(&mut self, window: &mut Window) -> bool {
         let read_at = monotonic_now();
         let mut batch = std::mem::take(&mut self.batch);
-        let emptied = self.ring.drain(&mut batch, BATCH);
+        let emptied = self.sources.ring.drain(&mut batch, BATCH);
         batch.sort_by_time();
         self.undecodable += batch.undecodable();
-        self.sideband.drain(&mut self.events);
+        self.sources.sideband.drain(&mut self.events);
         self.events.sort_by_key(|event| event.time);
         let events = std::mem::take(&mut self.events);
         let mut events = events.into_iter().peekable();
         for sample in batch.samples() {
             while let Some(event) = events.next_if(|event| event.time <= sample.header.timestamp) {
-                self.processes.apply(event);
+                self.sources.processes.apply(event);
             }
             self.take_in(sample, window);
         }
         while let Some(event) = events.next_if(|event| event.time <= read_at) {
-            self.processes.apply(event);
+            self.sources.processes.apply(event);
         }
         self.events = events.collect();
         self.batch = batch;
+        self.pass_on_updates();
+        while let Some((token, walk)) = self.sources.unwinder.poll() {
+            self.take_in_finished(token, &walk, window);
+        }
         emptied
     }
 
     fn take_in(&mut self, sample: RawSample<'_>, window: &mut Window) {
         let header = sample.header;
         *self.received.entry(header.cpu).or_default() += 1;
-        self.processes.sampled(header.pid, || thread_name(header), header.timestamp);
-        let mut stack = std::mem::take(&mut self.stack);
-        stack.clear();
-        for (index, address) in sample.kernel.iter().enumerate() {
-            stack.push(Frame::Kernel { address: code_address(index, *address) });
+        self.sources.processes.sampled(header.pid, || thread_name(header), header.timestamp);
+        let pending = Pending {
+            header: *header,
+            task: self.task(header),
+            kernel: sample.kernel.to_vec(),
+            user: sample.user.to_vec(),
+            mappings: self.mappings_for(&sample),
+        };
+        match sample.resume {
+            Some(resume) if pending.mappings.is_some() => self.request(pending, resume, window),
+            _ => self.add_unfinished(&pending, window),
         }
-        for (index, address) in sample.user.iter().enumerate() {
-            stack.push(self.user_frame(header, code_address(index, *address)));
-        }
-        let known = window.frames().len();
-        window.add(&self.task(header), &stack, truncation(header), header.cpu);
-        for frame in &window.frames()[known..] {
-            self.resolver.prefetch(*frame);
-        }
-        self.stack = stack;
     }
 
-    fn user_frame(&mut self, header: &SampleHeader, address: u64) -> Frame {
-        let pid = header.pid;
-        match self.processes.place(pid, address, header.timestamp) {
-            Place::UnknownProcess => Frame::UnknownProcess,
-            Place::Unmapped => Frame::Unmapped,
-            Place::Mapped(mapping) if mapping.module == ModuleId::ANONYMOUS => {
-                Frame::Anonymous { pid, start: mapping.start, address }
+    /// The process's mappings, read anew if they do not hold the sample's addresses.
+    fn mappings_for(&mut self, sample: &RawSample<'_>) -> Option<Mappings> {
+        let SampleHeader { pid, timestamp, .. } = *sample.header;
+        for (index, ip) in sample.user.iter().enumerate() {
+            let address = ip.wrapping_sub(u64::from(index > 0));
+            if self.sources.processes.place(pid, address, timestamp) == Place::UnknownProcess {
+                return None;
             }
-            Place::Mapped(mapping) => Frame::User {
-                module: mapping.module,
-                file_offset: (address - mapping.start).wrapping_add(mapping.file_offset),
-            },
         }
+        self.sources.processes.mappings(pid)
+    }
+
+    fn request(
+        &mut self,
+        pending: Pending,
+        (resume, slice): (&agent_ebpf::Resume, &[u8]),
+        window: &mut Window,
+    ) {
+        let SampleHeader { pid, image, walk, .. } = pending.header;
+        let publish = matches!(walk, walk::NEW_PROCESS | walk::UNMAPPED);
+        let unfinished = UnfinishedWalk {
+            resume: *resume,
+            slice: StackSlice::new(resume.slice_start, slice.to_vec()),
+            frames: pending.user.clone(),
+            mappings: pending.mappings.clone().unwrap_or_default(),
+        };
+        let token = self.pending.add(pending);
+        match self.sources.unwinder.request(WalkRequest { token, pid, image, publish, walk: unfinished }) {
+            Ok(()) if publish => {
+                self.published.insert(pid);
+            }
+            Ok(()) => {}
+            Err(_) => {
+                if let Some(pending) = self.pending.take(token) {
+                    self.add_unfinished(&pending, window);
+                }
+            }
+        }
+    }
+
+    /// Counts a sample with the frames that the program found.
+    fn add_unfinished(&mut self, pending: &Pending, window: &mut Window) {
+        self.stack.begin(&pending.kernel);
+        for (index, ip) in pending.user.iter().enumerate() {
+            let address = ip.wrapping_sub(u64::from(index > 0));
+            self.stack.push_user(pending.header.pid, pending.mappings.as_ref(), address, false);
+        }
+        let truncated = kernel_depth(&pending.header).or(match pending.header.walk {
+            walk::NONE | walk::COMPLETE => None,
+            walk::DEPTH => Some(TruncatedCause::Depth),
+            walk::COMPAT => Some(TruncatedCause::Compat),
+            walk::UNREADABLE | walk::BROKEN => Some(TruncatedCause::Unwind),
+            _ => Some(TruncatedCause::Budget),
+        });
+        self.add(pending, truncated, window);
+    }
+
+    fn take_in_finished(&mut self, token: u64, walk: &FinishedWalk, window: &mut Window) {
+        let Some(pending) = self.pending.take(token) else { return };
+        self.finished_here += 1;
+        self.stack.begin(&pending.kernel);
+        for frame in &walk.frames {
+            let address = frame.ip.wrapping_sub(u64::from(frame.returned));
+            self.stack.push_user(pending.header.pid, pending.mappings.as_ref(), address, frame.guessed);
+        }
+        let truncated = kernel_depth(&pending.header).or(match walk.end {
+            WalkEnd::Complete => None,
+            WalkEnd::Depth => Some(TruncatedCause::Depth),
+            WalkEnd::Slice => Some(TruncatedCause::Slice),
+            WalkEnd::NoInformation | WalkEnd::Unmapped | WalkEnd::Broken => Some(TruncatedCause::Unwind),
+        });
+        self.add(&pending, truncated, window);
+    }
+
+    fn add(&mut self, pending: &Pending, truncated: Option<TruncatedCause>, window: &mut Window) {
+        let known = window.frames().len();
+        window.add(&pending.task, self.stack.frames(), truncated, pending.header.cpu);
+        for frame in &window.frames()[known..] {
+            self.sources.resolver.prefetch(*frame);
+        }
+    }
+
+    /// Lets the unwinder know what has become of processes whose mappings it has.
+    fn pass_on_updates(&mut self) {
+        let Self { sources: Sources { processes, unwinder, .. }, published, changed, ended, .. } = self;
+        for update in processes.take_updates() {
+            match update {
+                ProcessUpdate::Mappings(pid) if published.contains(&pid) => {
+                    changed.insert(pid);
+                }
+                ProcessUpdate::Ended(pid) if published.remove(&pid) => {
+                    changed.remove(&pid);
+                    ended.insert(pid);
+                }
+                ProcessUpdate::Mappings(_) | ProcessUpdate::Ended(_) => {}
+            }
+        }
+        ended.retain(|pid| !unwinder.forget(*pid));
+        changed
+            .retain(|pid| processes.mappings(*pid).is_some_and(|mappings| !unwinder.update(*pid, mappings)));
     }
 
     fn task(&self, header: &SampleHeader) -> Task {
         let name = thread_name(header);
         Task {
             pid: header.pid,
-            comm: self.processes.comm(header.pid).unwrap_or_else(|| name.clone()),
+            comm: self.sources.processes.comm(header.pid).unwrap_or_else(|| name.clone()),
             thread: self.per_thread.then_some((header.tid, name)),
         }
     }
 }
 
-/// The leaf's address is the instruction itself; the others are return addresses, and the call lies before.
-fn code_address(index: usize, address: u64) -> u64 {
-    if index == 0 { address } else { address.saturating_sub(1) }
-}
-
-fn truncation(header: &SampleHeader) -> Option<TruncatedCause> {
-    (header.flags & (flag::KERNEL_DEPTH | flag::USER_DEPTH) != 0).then_some(TruncatedCause::Depth)
+fn kernel_depth(header: &SampleHeader) -> Option<TruncatedCause> {
+    (header.flags & flag::KERNEL_DEPTH != 0).then_some(TruncatedCause::Depth)
 }
 
 fn thread_name(header: &SampleHeader) -> Arc<str> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::kernel::counters::CounterMap;
@@ -37,7 +38,7 @@ pub struct CpuProfiler {
     began: BTreeMap<u32, CpuTime>,
     /// What each running event had counted at the last look, and when that was, by CPU.
     seen: BTreeMap<u32, (u64, Instant)>,
-    counters: CounterMap,
+    counters: Arc<CounterMap>,
 }
 
 impl CpuProfiler {
@@ -48,7 +49,7 @@ impl CpuProfiler {
         frequency: u32,
     ) -> Result<Self, CpuProfilerError> {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
-        let counters = programs.take_cpu_counters()?;
+        let counters = Arc::new(programs.take_cpu_counters()?);
         let (running, retired, began, seen) = Default::default();
         let mut profiler = Self { period, running, retired, began, seen, counters };
         profiler.follow_cpus(programs, cpus)?;
@@ -101,6 +102,11 @@ impl CpuProfiler {
     /// Stops the timers. The ledger is exact afterwards.
     pub fn stop(&mut self) -> Result<(), CpuProfilerError> {
         Ok(self.running.iter().try_for_each(PerfEvent::disable)?)
+    }
+
+    /// What the program counts.
+    pub fn counters(&self) -> Arc<CounterMap> {
+        self.counters.clone()
     }
 
     /// Nanoseconds between two samples of a CPU.

@@ -3,3 +3,5 @@
 pub mod collector;
 pub mod cpu;
 pub mod cpu_ledger;
+mod pending;
+mod stack;

@@ -96,6 +96,10 @@ fn explain_loss(cause: LostCause) -> &'static str {
 fn explain_truncation(cause: TruncatedCause) -> &'static str {
     match cause {
         TruncatedCause::Depth => "stacks deeper than a record holds",
+        TruncatedCause::Slice => "stacks with frames larger than the piece of stack that a record carries",
+        TruncatedCause::Unwind => "code without unwind information",
+        TruncatedCause::Budget => "too many stacks had to be finished in user space at once",
+        TruncatedCause::Compat => "32-bit processes",
         TruncatedCause::StackTableFull => "the byte budget for distinct stacks was used up",
     }
 }

@@ -9,11 +9,10 @@ use std::path::Path;
 use crate::kernel::capabilities::{Capabilities, Capability};
 use crate::kernel::cpus;
 use crate::kernel::perf_event::PerfEvent;
-use crate::kernel::programs::{Programs, Selection, Sizes};
+use crate::kernel::programs::{KERNEL_BTF, Programs, Selection, Sizes, Variant};
 use crate::kernel::release::{KernelRelease, OLDEST};
 use crate::kernel::sideband::Sideband;
 use crate::run::error::RunError;
-use crate::run::preflight::KERNEL_BTF;
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -144,7 +143,13 @@ fn timer() -> Finding {
 }
 
 fn program() -> Finding {
-    let sizes = Sizes { ring_bytes: 1 << 16, possible_cpus: cpus::possible_count().unwrap_or(1) };
+    let sizes = Sizes {
+        ring_bytes: 1 << 16,
+        possible_cpus: cpus::possible_count().unwrap_or(1),
+        variant: Variant::of_kernel(),
+        slices_per_second: 1,
+        arena_blocks: 1,
+    };
     let loaded = Programs::create(sizes, &Selection::default())
         .and_then(|mut programs| programs.load_cpu_sampler().map(drop));
     match loaded {

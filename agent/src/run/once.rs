@@ -58,6 +58,7 @@ pub async fn run(
     progress.done();
     let gathered = session.stop()?;
     log_first_sample(&gathered);
+    log_unwinding(&gathered);
     let profile = profile(&gathered, &resolver, started, duration)?;
     deliver(&profile, &output)
 }
@@ -136,6 +137,16 @@ fn interrupt() -> Result<impl Future<Output = ()>, RunError> {
 fn host_name() -> String {
     nix::unistd::gethostname()
         .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn log_unwinding(gathered: &Gathered) {
+    let Gathered { collector, window, .. } = gathered;
+    tracing::debug!(
+        samples = window.samples(),
+        finished_in_user_space = collector.finished_in_user_space(),
+        arena = ?collector.unwinder().memory_use(),
+        "user stacks"
+    );
 }
 
 fn log_first_sample(gathered: &Gathered) {

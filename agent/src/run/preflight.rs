@@ -7,12 +7,9 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use crate::cli::ProfileArgs;
 use crate::kernel::capabilities::{Capabilities, Capability};
-use crate::kernel::programs::Selection;
+use crate::kernel::programs::{KERNEL_BTF, Selection};
 use crate::kernel::release::{KernelRelease, OLDEST};
 use crate::run::error::RunError;
-
-/// Where kernels built with `CONFIG_DEBUG_INFO_BTF` describe their types.
-pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Whether this process may profile and this kernel can.
 pub fn check_support() -> Result<(), RunError> {

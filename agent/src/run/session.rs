@@ -4,18 +4,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES};
+
 use crate::cli::ProfileArgs;
 use crate::kernel::cpus;
-use crate::kernel::programs::{Programs, Selection, Sizes};
+use crate::kernel::programs::{Programs, Selection, Sizes, Variant};
 use crate::kernel::readiness::Readiness;
 use crate::kernel::sideband::Sideband;
 use crate::process::module::ModuleTable;
 use crate::process::table::ProcessTable;
 use crate::profile::window::Window;
-use crate::profiler::collector::{Collector, monotonic_now};
+use crate::profiler::collector::{Collector, Sources, monotonic_now};
 use crate::profiler::cpu::CpuProfiler;
 use crate::run::error::RunError;
 use crate::symbol::resolver::Resolver;
+use crate::unwind::RuleTable;
+use crate::unwind::arena::Arena;
+use crate::unwind::unwinder::Unwinder;
 
 /// Between two looks at rings that nobody woke us for.
 const TURN: Duration = Duration::from_millis(100);
@@ -27,6 +32,8 @@ const SIDEBAND_RING: usize = 256 << 10;
 const SMALL_SIDEBAND_RING: usize = 64 << 10;
 /// Bytes for the mappings of all processes.
 const PROCESS_BUDGET: usize = 8 << 20;
+/// Bytes for modules' unwind information in user space.
+const CFI_BUDGET: usize = 4 << 20;
 /// Bytes for stacks and counts of one window.
 const WINDOW_BUDGET: usize = 16 << 20;
 
@@ -65,16 +72,24 @@ impl Session {
         let online = cpus::online().map_err(RunError::failed)?;
         let possible_cpus = cpus::possible_count().map_err(RunError::failed)?;
         let ring_bytes = args.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
-        let sizes = Sizes { ring_bytes, possible_cpus };
+        let arena_blocks = args.unwind_table_memory.div_ceil(BLOCK_WORDS * 4).max(1);
+        let slices_per_second = args.slow_unwinds;
+        let variant = if args.legacy_programs { Variant::Legacy } else { Variant::of_kernel() };
+        let sizes = Sizes { ring_bytes, possible_cpus, variant, slices_per_second, arena_blocks };
         let mut programs = Programs::create(sizes, selection).map_err(RunError::failed)?;
         let ring = programs.take_timer_ring().map_err(RunError::failed)?;
         // The side-band comes first: nothing that happens to a process after the scan below may be missed.
         let sideband = Sideband::open(&online, sideband_ring(online.len())).map_err(RunError::failed)?;
         let cpu = CpuProfiler::start(&mut programs, &online, args.frequency).map_err(RunError::failed)?;
         tracing::info!("registered profiler: cpu");
+        let tables = programs.take_unwind_tables().map_err(RunError::failed)?;
+        let rules = RuleTable::new(MAX_RULES as usize);
+        let arena = Arena::new(tables, arena_blocks, Box::new(cpu.counters()), rules);
+        let unwinder = Unwinder::start(arena, modules.clone(), CFI_BUDGET).map_err(RunError::failed)?;
         let mut processes = ProcessTable::new(modules, PROCESS_BUDGET);
         processes.scan(monotonic_now()).map_err(RunError::failed)?;
-        let collector = Collector::new(ring, sideband, processes, resolver, args.per_thread);
+        let sources = Sources { ring, sideband, processes, unwinder, resolver };
+        let collector = Collector::new(sources, args.per_thread);
         let readiness = Readiness::new().map_err(RunError::failed)?;
         let window = Window::new(WINDOW_BUDGET);
         let session = Self { programs, cpu, collector, readiness, online, window, started };
@@ -101,6 +116,7 @@ impl Session {
     pub fn stop(mut self) -> Result<Gathered, RunError> {
         self.cpu.stop().map_err(RunError::failed)?;
         self.collector.turn(&mut self.window);
+        self.collector.settle(&mut self.window);
         let Self { cpu, collector, window, started, .. } = self;
         Ok(Gathered { window, cpu, collector, started })
     }

@@ -42,6 +42,11 @@ impl<K: Eq + Hash, V> ByteLru<K, V> {
         found
     }
 
+    /// The value of `key`, which does not count as used.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.entries.peek(key).map(|(value, _)| value)
+    }
+
     /// Remembers `value`, which owns `bytes` on the heap. What is larger than the whole budget is not kept.
     pub fn insert(&mut self, key: K, value: V, bytes: usize) {
         let bytes = bytes.saturating_add(Self::ENTRY);

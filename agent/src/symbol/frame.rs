@@ -19,6 +19,8 @@ pub enum Frame {
         module: ModuleId,
         /// Offset in the file.
         file_offset: u64,
+        /// Whether the frame was guessed from what looks like a return address.
+        guessed: bool,
     },
     /// In memory without a file: a JIT's code.
     Anonymous {
@@ -28,6 +30,8 @@ pub enum Frame {
         start: u64,
         /// Virtual address.
         address: u64,
+        /// Whether the frame was guessed from what looks like a return address.
+        guessed: bool,
     },
     /// In no mapping that is known of the process.
     Unmapped,
@@ -35,4 +39,11 @@ pub enum Frame {
     UnknownProcess,
     /// Stands for a whole stack that the aggregator had no room for.
     StackTableFull,
+}
+
+impl Frame {
+    /// Whether the frame was guessed.
+    pub fn is_guessed(self) -> bool {
+        matches!(self, Self::User { guessed: true, .. } | Self::Anonymous { guessed: true, .. })
+    }
 }

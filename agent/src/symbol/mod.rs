@@ -6,7 +6,7 @@ pub mod elf;
 pub mod frame;
 pub mod kallsyms;
 pub mod module_file;
-mod module_source;
+pub(crate) mod module_source;
 mod module_symbols;
 pub mod read_at;
 pub mod resolver;

@@ -9,7 +9,7 @@ use crate::symbol::unresolved::UnresolvedReason;
 use crate::symbol::vdso;
 
 /// A module's bytes.
-pub(super) struct ModuleSource(Kind);
+pub(crate) struct ModuleSource(Kind);
 
 enum Kind {
     /// `None` while the file is closed because other modules needed the descriptor.
@@ -19,7 +19,7 @@ enum Kind {
 
 impl ModuleSource {
     /// Opens `module`'s file, or copies the vDSO.
-    pub(super) fn open(module: &Module) -> Result<Self, UnresolvedReason> {
+    pub(crate) fn open(module: &Module) -> Result<Self, UnresolvedReason> {
         match &module.key {
             ModuleKey::File { .. } => Ok(Self(Kind::File(Mutex::new(Some(open_file(module)?))))),
             ModuleKey::Vdso => match vdso::read_own() {
@@ -32,7 +32,7 @@ impl ModuleSource {
     }
 
     /// Lets `read` at the bytes. A closed file is opened again by what `module` says now.
-    pub(super) fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         module: &Module,
         read: impl FnOnce(&dyn ReadAt) -> T,
@@ -51,14 +51,14 @@ impl ModuleSource {
     }
 
     /// Closes the file until it is needed again.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         if let Kind::File(file) = &self.0 {
             *lock(file) = None;
         }
     }
 
     /// Bytes on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         match &self.0 {
             Kind::File(_) => 0,
             Kind::Memory(bytes) => bytes.capacity(),

@@ -109,7 +109,7 @@ impl Resolver {
     fn look_up(&self, frame: Frame) -> Symbols {
         match frame {
             Frame::Kernel { address } => self.kernel_symbols(address),
-            Frame::User { module, file_offset } => {
+            Frame::User { module, file_offset, .. } => {
                 let module = self.modules.get(module);
                 let slot = self.slot(&module);
                 let symbols = self.opened(&slot, &module).symbols(&module, file_offset);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use agent::kernel::perf_event::PerfEvent;
-use agent::run::preflight::KERNEL_BTF;
+use agent::kernel::programs::KERNEL_BTF;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 

@@ -4,9 +4,9 @@ use std::mem::size_of_val;
 
 use object::LittleEndian as LE;
 use object::elf::{
-    ELFCLASS64, ELFDATA2LSB, ELFMAG, FileHeader64, FileType, Machine, PF_X, PN_XNUM, PT_LOAD, PT_NOTE,
-    ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE, SectionFlags, SectionHeader64,
-    SectionType,
+    ELFCLASS64, ELFDATA2LSB, ELFMAG, FileHeader64, FileType, Machine, PF_X, PN_XNUM, PT_GNU_EH_FRAME,
+    PT_LOAD, PT_NOTE, ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE, SectionFlags,
+    SectionHeader64, SectionType,
 };
 
 use super::table::{Strings, Table, read_bytes, read_record};
@@ -14,7 +14,7 @@ use super::{ElfError, ElfLimits, note};
 use crate::build_id::BuildId;
 use crate::symbol::read_at::ReadAt;
 
-/// A `PT_LOAD` program header: what the loader maps.
+/// A program header: a range of the file and where the loader maps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Offset in the file of the first byte (`p_offset`).
@@ -66,6 +66,7 @@ pub struct ElfImage {
     elf_type: FileType,
     machine: Machine,
     segments: Box<[Segment]>,
+    unwind_header: Option<Segment>,
     sections: Box<[Section]>,
     section_names: Strings,
     build_id: Option<BuildId>,
@@ -80,8 +81,8 @@ impl ElfImage {
     pub fn parse(source: &dyn ReadAt, limits: &ElfLimits) -> Result<Self, ElfError> {
         let header = read_file_header(source)?;
         let counts = HeaderCounts::new(source, &header)?;
-        let mut notes = Vec::new();
-        let segments = read_segments(source, &header, counts.programs, limits, &mut notes)?;
+        let Segments { loaded: segments, unwind_header, mut notes } =
+            read_segments(source, &header, counts.programs, limits)?;
         let sections = read_sections(source, &header, counts.sections, limits)?;
         let of_sections = sections.iter().filter(|section| section.kind == SHT_NOTE);
         // An alignment of 4 or 8 is the linker's only choice for notes; sections do not keep theirs here.
@@ -94,6 +95,7 @@ impl ElfImage {
             elf_type: header.e_type.get(LE),
             machine: header.e_machine.get(LE),
             segments,
+            unwind_header,
             sections,
             section_names,
             build_id: find_build_id(source, &notes),
@@ -123,6 +125,11 @@ impl ElfImage {
     /// The `PT_LOAD` segments with code.
     pub fn executable_segments(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|segment| segment.executable)
+    }
+
+    /// The first `PT_GNU_EH_FRAME` segment: `.eh_frame_hdr`, as the loader knows it without section headers.
+    pub fn unwind_header(&self) -> Option<&Segment> {
+        self.unwind_header.as_ref()
     }
 
     /// The executable segment with the most bytes in memory; of equals the first.
@@ -222,20 +229,26 @@ impl HeaderCounts {
 /// (file offset, size, alignment) of notes.
 type NoteRange = (u64, u64, u64);
 
+/// What the program headers say.
+struct Segments {
+    loaded: Box<[Segment]>,
+    unwind_header: Option<Segment>,
+    notes: Vec<NoteRange>,
+}
+
 fn read_segments(
     source: &dyn ReadAt,
     header: &FileHeader64<LE>,
     count: u64,
     limits: &ElfLimits,
-    notes: &mut Vec<NoteRange>,
-) -> Result<Box<[Segment]>, ElfError> {
+) -> Result<Segments, ElfError> {
     let what = "program header table";
     if count > 0 && usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>() {
         return Err(ElfError::Malformed { what, reason: "has entries of an unknown size" });
     }
     let table =
         Table::new::<ProgramHeader64<LE>>(source, what, header.e_phoff.get(LE), count, limits.header_bytes)?;
-    let mut segments = Vec::new();
+    let (mut loaded, mut unwind_header, mut notes) = (Vec::new(), None, Vec::new());
     table.for_each(source, |_, program: &ProgramHeader64<LE>| {
         let segment = Segment {
             file_offset: program.p_offset.get(LE),
@@ -247,17 +260,19 @@ fn read_segments(
         let kind = program.p_type.get(LE);
         if kind == PT_NOTE {
             notes.push((segment.file_offset, segment.file_size, program.p_align.get(LE)));
+        } else if kind == PT_GNU_EH_FRAME {
+            unwind_header.get_or_insert(segment);
         } else if kind == PT_LOAD {
             let wraps = segment.file_offset.checked_add(segment.file_size).is_none()
                 || segment.address.checked_add(segment.memory_size).is_none();
             if wraps {
                 return Err(ElfError::Malformed { what: "segment", reason: "wraps around" });
             }
-            segments.push(segment);
+            loaded.push(segment);
         }
         Ok(())
     })?;
-    Ok(segments.into_boxed_slice())
+    Ok(Segments { loaded: loaded.into_boxed_slice(), unwind_header, notes })
 }
 
 fn read_sections(
