@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test uses its own part of the harness")]
 
 pub(crate) mod agent_run;
+pub(crate) mod call_chain;
 pub(crate) mod kernel;
 pub(crate) mod profiled;
 pub(crate) mod running;

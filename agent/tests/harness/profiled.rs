@@ -59,6 +59,8 @@ pub(crate) struct Sample {
     pub(crate) pid: u32,
     pub(crate) comm: String,
     pub(crate) thread: Option<Thread>,
+    /// Why the stack is not whole.
+    pub(crate) truncated: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -77,6 +77,11 @@ impl Running {
         kill(self.nix_pid(), Signal::SIGCONT).expect("it is there");
     }
 
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.nix_pid(), signal).expect("it is there");
+    }
+
     /// Nanoseconds of CPU time that all threads of the process have used so far; exact.
     pub(crate) fn cpu_time(&self) -> u64 {
         let clock = clock_getcpuclockid(self.nix_pid()).expect("the process is there");

@@ -1,5 +1,6 @@
 //! Programs to be profiled, compiled for the test from `tests/workloads`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +35,25 @@ impl Workload {
             ]);
             gcc.args(flags).arg("-o").arg(output).arg(source(name));
             gcc
+        })
+    }
+
+    /// Compiles a source as distributions do, without frame pointers, by a compiler of gcc's family.
+    pub(crate) fn plain(compiler: &str, name: &str, program: &str, flags: &[&str]) -> Self {
+        Self::compile(program, |output| {
+            let mut command = Command::new(compiler);
+            command.args(["-O2", "-fomit-frame-pointer", "-Wall", "-Werror"]);
+            command.args(flags).arg("-o").arg(output).arg(source(name));
+            command
+        })
+    }
+
+    /// Compiles a Rust source as `cargo build --release` does.
+    pub(crate) fn rust_release(name: &str, program: &str) -> Self {
+        Self::compile(program, |output| {
+            let mut rustc = Command::new("rustc");
+            rustc.args(["--edition=2024", "-O", "-o"]).arg(output).arg(source(name));
+            rustc
         })
     }
 
@@ -85,7 +105,13 @@ impl Workload {
 
     /// Runs the program without arguments, in a session of its own.
     pub(crate) fn start(&self) -> Running {
-        let running = Running::start(Command::new("setsid").arg(&self.program).stdout(Stdio::null()));
+        self.start_with(&[])
+    }
+
+    /// Runs the program in a session of its own.
+    pub(crate) fn start_with(&self, arguments: &[&OsStr]) -> Running {
+        let mut setsid = Command::new("setsid");
+        let running = Running::start(setsid.arg(&self.program).args(arguments).stdout(Stdio::null()));
         running.wait_for_program(&self.program)
     }
 
