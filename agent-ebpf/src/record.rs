@@ -28,6 +28,18 @@ impl ScratchSlot {
     /// The record of programs that run in timer interrupts.
     pub(crate) const TIMER: Self = Self(0);
 
+    /// As a plain number, to be passed to a global function.
+    #[inline(always)]
+    pub(crate) fn index(self) -> u32 {
+        self.0
+    }
+
+    /// The reverse of [`Self::index`]. A number that names no record is harmless: nothing is found by it.
+    #[inline(always)]
+    pub(crate) fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     #[inline(always)]
     fn get(self) -> Option<*mut Scratch> {
         SCRATCH.get_ptr_mut(self.0)

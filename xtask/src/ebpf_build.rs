@@ -96,7 +96,10 @@ pub(crate) fn build(root: &Path, toolchain: &Toolchain, output: &Path) -> Result
     if let Some(directory) = output.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    fs::write(output, &object).with_context(|| format!("cannot write {}", output.display()))?;
+    // A new time on the same object would have cargo build the agent again.
+    if fs::read(output).ok().as_ref() != Some(&object) {
+        fs::write(output, &object).with_context(|| format!("cannot write {}", output.display()))?;
+    }
     Ok(object)
 }
 

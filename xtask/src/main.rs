@@ -17,6 +17,7 @@ mod packages;
 mod process_group;
 mod seconds;
 mod skip_log;
+mod vmtest;
 mod workload;
 mod workspace;
 
@@ -28,7 +29,7 @@ use clap::{Parser, Subcommand};
 ///
 /// The agent itself builds with plain `cargo build`: it embeds the committed eBPF object
 /// `agent-ebpf/prebuilt/agent-ebpf.o`. The tasks here rebuild that object, run the tests with all they need
-/// from the distribution, install the agent where `sudo` finds it, and measure it.
+/// from the distribution, install the agent where `sudo` finds it, measure it, and try it on other kernels.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
@@ -43,6 +44,7 @@ enum Task {
     Install(install::Options),
     ComparePerf(compare_perf::Options),
     Bench(bench::Options),
+    Vmtest(vmtest::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Task::Install(options) => install::run(&options),
         Task::ComparePerf(options) => compare_perf::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Vmtest(options) => vmtest::run(&options),
     };
     // Printed here: what returning it from `main` prints depends on RUST_BACKTRACE.
     if let Err(error) = result {

@@ -100,16 +100,24 @@ impl KernelSupport for Legacy {
         registers::UserRegisters::from_task_stack()
     }
 
-    /// A loop with a fixed bound (5.3+). Its state is in the scratch record, so every iteration looks alike to the verifier
-    /// and it stops following them soon.
+    /// A loop with a fixed bound (5.3+), all of whose iterations the verifier follows: a step of its own function keeps them short.
     #[inline(always)]
     fn run(slot: ScratchSlot) {
         for _ in 0..=MAX_USER_FRAMES {
-            if step::step(slot) {
+            if unwind_step(slot.index()) != 0 {
                 break;
             }
         }
     }
+}
+
+/// [`step::step`] as a global function, that is one with external linkage and numbers for parameters and result: the verifier
+/// (5.6+) looks at such a function once and by itself, for all numbers, and at none of its instructions where it is called.
+/// Inlined into the loop of [`Legacy`], the steps took 730,000 of the million instructions that the verifier puts up with.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unwind_step(slot: u32) -> u32 {
+    u32::from(step::step(ScratchSlot::from_index(slot)))
 }
 
 /// `bpf_loop` verifies the callback once.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use agent_ebpf::rule::Rule;
 use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES, PAGE_SLOTS, PROCESS_SLOTS, Slot};
@@ -163,7 +164,12 @@ impl Programs {
         let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
         let program: &mut PerfEvent = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
+            let before = Instant::now();
             program.load().map_err(failed)?;
+            // From 5.16 on the kernel tells how many instructions the verifier looked at; its limit is a million.
+            let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+            let milliseconds = before.elapsed().as_millis();
+            tracing::debug!(name, milliseconds, verified, "the kernel took the eBPF program");
         }
         Ok(program.fd().map_err(failed)?.as_fd())
     }
