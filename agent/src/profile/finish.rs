@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::printable::printable;
 use crate::profile::accounting::{TruncatedCause, UnresolvedReason};
 use crate::profile::model::{FrameKind, Function, Labels, Line, Location, Module, Sample, Thread};
 use crate::profile::window::{Counted, Window};
@@ -98,7 +99,9 @@ impl Tables {
             (_, Some(_)) => FrameKind::User,
             (_, None) => FrameKind::Marker,
         };
-        let FunctionName { mut name, system_name } = symbols.function.clone();
+        let FunctionName { name, system_name } = &symbols.function;
+        // Symbol tables come from strangers: what would harm a terminal or a reader of the file is made harmless here, once.
+        let (mut name, system_name) = (printable(name).into_owned(), printable(system_name).into_owned());
         if frame.is_guessed() {
             name.push_str(" [guessed]");
         }
