@@ -49,14 +49,25 @@ impl Running {
         assert_eq!(getsid(Some(self.nix_pid())), Ok(self.nix_pid()), "started by setsid");
         let mut cpus = CpuSet::new();
         cpus.set(cpu as usize).expect("a CPU number");
-        sched_setaffinity(self.nix_pid(), &cpus).expect("the process can be pinned");
-        let mut renice = Command::new("renice");
-        let status =
-            renice.args(["-n", "-20", "-p"]).arg(self.pid().to_string()).stdout(Stdio::null()).status();
-        assert!(status.is_ok_and(|status| status.success()), "{renice:?}");
+        // The main thread comes first: what it starts from then on inherits both. Those that it has started before are listed after.
+        for thread in std::iter::once(self.pid()).chain(self.threads()) {
+            sched_setaffinity(Pid::from_raw(thread.cast_signed()), &cpus).expect("the thread can be pinned");
+            let mut renice = Command::new("renice");
+            let status =
+                renice.args(["-n", "-20", "-p"]).arg(thread.to_string()).stdout(Stdio::null()).status();
+            assert!(status.is_ok_and(|status| status.success()), "{renice:?}");
+        }
         // Not every kernel has it.
         let _ranked = fs::write(format!("/proc/{}/autogroup", self.pid()), "-20");
         self
+    }
+
+    /// The ids of the process's threads, listed when the iterator is first asked.
+    fn threads(&self) -> impl Iterator<Item = u32> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        std::iter::once_with(move || fs::read_dir(tasks).expect("it runs"))
+            .flatten()
+            .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
     }
 
     /// Waits until the process executes `program`, which some other program starts in its place.
