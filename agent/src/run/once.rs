@@ -59,20 +59,15 @@ pub async fn run(
     let gathered = session.stop()?;
     log_first_sample(&gathered);
     log_unwinding(&gathered);
-    let profile = profile(&gathered, &resolver, started, duration)?;
+    warn_of_lost_events(&gathered);
+    let profile = profile(&gathered, &resolver, started, duration);
     deliver(&profile, &output)
 }
 
-fn profile(
-    gathered: &Gathered,
-    resolver: &Resolver,
-    started: SystemTime,
-    duration: Duration,
-) -> Result<Profile, RunError> {
-    let Gathered { window, cpu, collector, .. } = gathered;
-    let ledger = cpu.ledger().map_err(RunError::failed)?;
-    let period = cpu.period();
-    for (cpu, ledger) in &ledger {
+fn profile(gathered: &Gathered, resolver: &Resolver, started: SystemTime, duration: Duration) -> Profile {
+    let Gathered { window, period, ledger, collector, .. } = gathered;
+    let period = *period;
+    for (cpu, ledger) in ledger {
         tracing::debug!(cpu, ?ledger, "ledger");
     }
     let weight = |number| ledger.get(&number).map_or(period as f64, |ledger| ledger.weight(period));
@@ -80,7 +75,7 @@ fn profile(
         vec![line.count.total() as i64, line.count.weighted(weight).round() as i64]
     });
     let accounting = books::balance(ledger.values(), collector, &finished);
-    Ok(Profile {
+    Profile {
         kind: ProfileKind::Cpu,
         started,
         duration,
@@ -96,7 +91,7 @@ fn profile(
         locations: finished.locations,
         samples: finished.samples,
         accounting,
-    })
+    }
 }
 
 fn deliver(profile: &Profile, output: &Output) -> Result<(), RunError> {
@@ -139,6 +134,14 @@ fn host_name() -> String {
         .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Samples of processes that nothing told of are read from `/proc` late, or stay unknown: that has a reason.
+fn warn_of_lost_events(gathered: &Gathered) {
+    let lost = gathered.collector.sideband().lost();
+    if lost > 0 {
+        tracing::warn!(lost, "events of processes are missing: some may have stayed unknown");
+    }
+}
+
 fn log_unwinding(gathered: &Gathered) {
     let Gathered { collector, window, .. } = gathered;
     tracing::debug!(
@@ -150,9 +153,8 @@ fn log_unwinding(gathered: &Gathered) {
 }
 
 fn log_first_sample(gathered: &Gathered) {
-    let first = gathered.cpu.ledger().ok().and_then(|ledger| {
-        ledger.values().map(|ledger| ledger.counters.first_timestamp).filter(|time| *time > 0).min()
-    });
+    let first = gathered.ledger.values().map(|ledger| ledger.counters.first_timestamp);
+    let first = first.filter(|time| *time > 0).min();
     if let Some(first) = first {
         let milliseconds = first.saturating_sub(gathered.started) / 1_000_000;
         tracing::info!(milliseconds, "first sample after the start");

@@ -1,6 +1,6 @@
 //! A profiling session: everything that is started, in the order in which it has to be, and read until it is stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::process::table::ProcessTable;
 use crate::profile::window::Window;
 use crate::profiler::collector::{Collector, Sources, monotonic_now};
 use crate::profiler::cpu::CpuProfiler;
+use crate::profiler::cpu_ledger::CpuLedger;
 use crate::run::error::RunError;
 use crate::symbol::resolver::Resolver;
 use crate::unwind::RuleTable;
@@ -52,8 +53,10 @@ pub struct Session {
 pub struct Gathered {
     /// The samples.
     pub window: Window,
-    /// The profiler, stopped, with its books.
-    pub cpu: CpuProfiler,
+    /// Nanoseconds between two samples of a CPU.
+    pub period: u64,
+    /// What each CPU's timer did, taken at the moment when they were stopped.
+    pub ledger: BTreeMap<u32, CpuLedger>,
     /// What was read, and from whom.
     pub collector: Collector,
     /// When the session began, in `CLOCK_MONOTONIC` nanoseconds.
@@ -115,10 +118,12 @@ impl Session {
     /// Stops the timers and reads what is left.
     pub fn stop(mut self) -> Result<Gathered, RunError> {
         self.cpu.stop().map_err(RunError::failed)?;
+        // At once: idle time goes on, and finishing walks takes a while.
+        let ledger = self.cpu.ledger().map_err(RunError::failed)?;
         self.collector.turn(&mut self.window);
         self.collector.settle(&mut self.window);
         let Self { cpu, collector, window, started, .. } = self;
-        Ok(Gathered { window, cpu, collector, started })
+        Ok(Gathered { window, period: cpu.period(), ledger, collector, started })
     }
 
     fn watch_rings(&self) -> Result<(), RunError> {
