@@ -74,15 +74,15 @@ fn sample<K: KernelSupport>(
     let header = scratch.header();
     header.timestamp = timestamp;
     header.flags = if kernel.depth { flag::KERNEL_DEPTH } else { 0 };
-    let user_bytes = unwind::user_stack::<K>(&mut scratch, kernel.bytes, pid);
-    let header = scratch.header();
     header.sequence = counters.emitted + counters.ring_full;
-    // SAFETY: a helper without arguments.
-    header.cgroup = unsafe { bpf_get_current_cgroup_id() };
     header.pid = pid;
     header.tid = tid;
     header.cpu = cpu;
     header.kind = kind::CPU;
+    let user_bytes = unwind::user_stack::<K>(&mut scratch, kernel.bytes, pid);
+    let header = scratch.header();
+    // SAFETY: a helper without arguments.
+    header.cgroup = unsafe { bpf_get_current_cgroup_id() };
     header.kernel_frames = (kernel.bytes / 8) as u16;
     header.reserved = 0;
     header.comm = bpf_get_current_comm().unwrap_or_default();

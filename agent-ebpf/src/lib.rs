@@ -27,6 +27,8 @@ pub const MAX_PIDS: u32 = 1024;
 pub mod kind {
     /// The CPU profiler's timer.
     pub const CPU: u16 = 1;
+    /// Not a sample but a piece of the stack of the sample that follows: see [`SlicePiece`](super::SlicePiece).
+    pub const SLICE: u16 = 2;
 }
 
 /// Bits of [`SampleHeader::flags`].
@@ -70,12 +72,20 @@ pub mod walk {
     pub const fn resumes(walk: u16) -> bool {
         walk >= NEW_PROCESS
     }
+
+    /// Whether the next such walk can go through once the agent has put into the arena what this one lacked: the sooner it
+    /// knows, the fewer there are.
+    pub const fn teaches(walk: u16) -> bool {
+        matches!(walk, NEW_PROCESS | UNMAPPED | COLD_PAGE)
+    }
 }
 
 /// Registers in a [`Resume`], by DWARF number; what an architecture does not have is 0.
 pub const REGISTERS: usize = 33;
 /// Bytes of stack that a record carries at most.
 pub const SLICE_BYTES: usize = 16 << 10;
+/// Pieces of stack, of [`SLICE_BYTES`] each, that can precede a sample whose own slice does not reach the stack's end.
+pub const MAX_PIECES: usize = 3;
 
 /// How many slices of stack a CPU has sent.
 #[repr(C)]
@@ -107,7 +117,33 @@ pub struct Resume {
     pub registers: [u64; REGISTERS],
 }
 
-/// Begins every record in a sample ring. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
+/// Begins a record with a piece of stack. Those of one sample come before it in the ring, so that a reader who sees the sample has
+/// them all; nearest to the leaf first, without gaps, beginning where the sample's own slice ends. The members that
+/// [`SampleHeader`] has too lie in the same places.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlicePiece {
+    /// The sample's number.
+    pub sequence: u64,
+    /// The sample's time.
+    pub timestamp: u64,
+    /// Address of the piece's first byte.
+    pub start: u64,
+    /// Bytes of stack that follow.
+    pub bytes: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The sample's CPU.
+    pub cpu: u32,
+    /// [`kind::SLICE`].
+    pub kind: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: u16,
+}
+
+/// Begins every record in a sample ring that is a sample. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
 /// first) follow it at once. The code of a leaf is at its address; that of any other frame one byte before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,6 +222,30 @@ pub struct Scratch {
 /// Room for two full runs of frames, a [`Resume`] and a slice, rounded so that masked offsets stay inside.
 pub const BODY_BYTES: usize = 2 * FRAMES_BYTES + size_of::<Resume>() + SLICE_BYTES + 4096;
 
+/// Where the kernel notes what uprobes have changed in a task: offsets in its structures.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UprobeOffsets {
+    /// `task_struct.utask`; 0 where the kernel has no uprobes.
+    pub task_utask: u32,
+    /// `uprobe_task.return_instances`.
+    pub instances: u32,
+    /// `return_instance.stack`.
+    pub stack: u32,
+    /// `return_instance.orig_ret_vaddr`.
+    pub address: u32,
+    /// `return_instance.next`.
+    pub next: u32,
+    /// `mm_struct.uprobes_state.xol_area`.
+    pub area: u32,
+    /// `xol_area.vaddr`.
+    pub trampoline: u32,
+    /// `uprobe_task.vaddr`.
+    pub probed: u32,
+    /// `uprobe_task.xol_vaddr`.
+    pub out_of_line: u32,
+}
+
 /// Where the walk of a user stack is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -228,6 +288,10 @@ pub struct Cursor {
     pub ended: u32,
     /// Where a binary search is. In the record and not in a register, see `last_not_above` in the program.
     pub search: u32,
+    /// Which address space the task runs in, as in [`SampleHeader::image`].
+    pub image: u64,
+    /// Address of the kernel's note of the next uretprobe on the way to the root; 0 as long as none was met.
+    pub return_instance: u64,
 }
 
 const _: () = {
@@ -237,11 +301,15 @@ const _: () = {
     assert!(offset_of!(SampleHeader, kind) == 44);
     assert!(offset_of!(SampleHeader, kernel_frames) == 48);
     assert!(offset_of!(SampleHeader, comm) == 56);
+    assert!(size_of::<SlicePiece>() == 48);
+    assert!(offset_of!(SlicePiece, cpu) == offset_of!(SampleHeader, cpu));
+    assert!(offset_of!(SlicePiece, kind) == offset_of!(SampleHeader, kind));
+    assert!(size_of::<Resume>() > size_of::<SlicePiece>(), "a piece's header goes where the Resume will be");
     assert!(size_of::<CpuCounters>() == 64);
     assert!(offset_of!(CpuCounters, finished) == 56);
     assert!(size_of::<Resume>() == 40 + 8 * REGISTERS);
-    assert!(size_of::<Cursor>() == 104);
-    assert!(offset_of!(Scratch, header) == 8 + 104);
+    assert!(size_of::<Cursor>() == 120);
+    assert!(offset_of!(Scratch, header) == 8 + 120);
     assert!(offset_of!(Scratch, body) == offset_of!(Scratch, header) + 72);
     assert!(size_of::<Scratch>() < 32 << 10, "the kernel's limit for a per-CPU value");
 };

@@ -1,6 +1,6 @@
 //! Putting a record together and handing it over.
 
-use agent_ebpf::{BODY_BYTES, Cursor, SampleHeader, Scratch};
+use agent_ebpf::{BODY_BYTES, Cursor, SLICE_BYTES, SampleHeader, Scratch, flag, walk};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use aya_ebpf::macros::map;
@@ -16,7 +16,7 @@ pub(crate) static TIMER_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Set by the agent before loading: unread bytes in the ring from which on the reader is woken at once.
-/// Below that it comes by itself, so that a sample costs no wake-up.
+/// Below that it comes by itself, so that a sample costs no wake-up, unless it tells what the unwind tables lack.
 #[unsafe(no_mangle)]
 static RING_WAKEUP_BYTES: u64 = 1 << 18;
 
@@ -109,11 +109,26 @@ impl ClaimedScratch {
     #[inline(always)]
     pub(crate) fn emit(&mut self, body_bytes: usize) -> bool {
         let size = (size_of::<SampleHeader>() + body_bytes).min(size_of::<SampleHeader>() + BODY_BYTES);
+        let SampleHeader { walk, flags, .. } = *self.header();
+        // Without a slice the agent learns nothing; so the budget for slices bounds these wake-ups too.
+        let urgent = walk::teaches(walk) && flags & flag::NO_SLICE == 0;
         // SAFETY: header and body are adjacent in `Scratch` (asserted in the ABI), `size` bytes lie in it.
         let result = unsafe {
             let ring = (&raw const TIMER_RING).cast_mut().cast();
             let record = (&raw mut (*self.scratch).header).cast();
-            bpf_ringbuf_output(ring, record, size as u64, wakeup_flag())
+            bpf_ringbuf_output(ring, record, size as u64, wakeup_flag(urgent))
+        };
+        result == 0
+    }
+
+    /// Copies `size` bytes of the body from `at` on into the ring, as a record of their own; false when the ring is full.
+    #[inline(always)]
+    pub(crate) fn emit_body(&mut self, at: usize, size: usize) -> bool {
+        let size = size & (2 * SLICE_BYTES - 1);
+        // SAFETY: the caller's bound; the verifier checks it once more.
+        let result = unsafe {
+            let ring = (&raw const TIMER_RING).cast_mut().cast();
+            bpf_ringbuf_output(ring, self.body_at(at).cast(), size as u64, u64::from(BPF_RB_NO_WAKEUP))
         };
         result == 0
     }
@@ -128,7 +143,10 @@ impl Drop for ClaimedScratch {
 }
 
 #[inline(always)]
-fn wakeup_flag() -> u64 {
+fn wakeup_flag(urgent: bool) -> u64 {
+    if urgent {
+        return u64::from(BPF_RB_FORCE_WAKEUP);
+    }
     // SAFETY: the map is a ring buffer, the static lies in `.rodata`.
     let (unread, limit) = unsafe {
         let ring = (&raw const TIMER_RING).cast_mut().cast();

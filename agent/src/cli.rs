@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::Format;
+use crate::symbol::jit::jvm::JvmPerfMap;
 
 /// The command line of `agent`.
 #[derive(Debug, Parser)]
@@ -90,9 +91,13 @@ pub struct ProfileArgs {
     #[arg(long)]
     pub per_thread: bool,
 
-    /// Bytes of kernel memory for unwind tables, which are filled on demand; whole MiB.
+    /// How frames are named.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+
+    /// Bytes of kernel memory for unwind tables, which are filled on demand; whole MiB, 1 GiB at most.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
-    pub unwind_table_memory: u32,
+    pub unwind_table_memory: u64,
 
     /// Stacks that each CPU may send in a second to be finished in user space, because their unwind tables are not in the
     /// kernel yet; those beyond are cut short, and counted.
@@ -104,9 +109,40 @@ pub struct ProfileArgs {
     pub legacy_programs: bool,
 
     /// Bytes of the ring buffer between the kernel and the agent; a power of two of at least 4096.
-    /// [default: 1 MiB, more on machines with more than 16 CPUs]
+    /// [default: 4 MiB, more on machines with more than 64 CPUs]
     #[arg(long, value_name = "BYTES")]
     pub ring_size: Option<u32>,
+}
+
+/// Options of the resolver.
+#[derive(Clone, Debug, Args)]
+pub struct SymbolArgs {
+    /// Directory with separate debug files, in which programs that are stripped have their names: `.build-id/` and paths
+    /// of `.gnu_debuglink`. Can be given more than once. A container's own /usr/lib/debug is searched before.
+    /// [default: /usr/lib/debug]
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+
+    /// Ask HotSpot JVMs (17 and later) for their perf map when a sample hits code of theirs that has no name: the JVM then writes
+    /// /tmp/perf-PID.map in its own container. Needs CAP_SETUID and CAP_SETGID, and JVMs started with
+    /// -XX:+PreserveFramePointer for whole stacks.
+    #[arg(long, value_name = "WHEN", default_value = "off")]
+    pub jvm_perf_map: JvmPerfMap,
+
+    /// Do not look for source files, lines and inlined functions in debug information. A function that is inlined is then not told
+    /// from the one that it is inlined into.
+    #[arg(long)]
+    pub no_lines: bool,
+
+    /// Memory for names, lines and inlined functions of all programs; what does not fit is found again when it is needed, or
+    /// goes without lines. Bytes, or with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "24M", value_parser = parse_size)]
+    pub symbol_memory: u64,
+
+    /// Debug information of a program or library beyond which it is not read, as it lies in the file: its functions have names
+    /// without lines then. Bytes, or with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
+    pub dwarf_max_module: u64,
 }
 
 /// A profiler that can be chosen.
@@ -134,6 +170,20 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Parses `1048576`, `512K`, `24M`, `24MiB`, `1G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].trim_end_matches("iB") {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        unit => return Err(format!("{unit:?} is not a unit of size; use K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is not a whole number"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +193,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    /// Sizes with each unit, and what is refused.
+    #[test]
+    fn sizes_are_parsed() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("512K"), Ok(512 << 10));
+        assert_eq!(parse_size("24M"), Ok(24 << 20));
+        assert_eq!(parse_size("24MiB"), Ok(24 << 20));
+        assert_eq!(parse_size("4G"), Ok(4 << 30));
+        for bad in ["", "M", "1.5G", "-1", "10T", "99999999999G"] {
+            assert!(parse_size(bad).is_err(), "{bad:?}");
+        }
     }
 
     /// Durations with each unit, and what is refused.

@@ -5,7 +5,11 @@
 
 pub mod build_id;
 pub mod printable;
+pub mod table_use;
 pub mod time_format;
+
+#[cfg(test)]
+mod corruption;
 
 pub mod kernel;
 

@@ -8,12 +8,13 @@ use agent::cli::{Cli, Command, ProfileArgs};
 use agent::process::module::ModuleTable;
 use agent::run::error::RunError;
 use agent::run::{check, once};
-use agent::symbol::resolver::Resolver;
+use agent::symbol::debug_file::DebugFiles;
+use agent::symbol::resolver::{Resolver, SymbolLimits};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-/// Bytes for names and modules' indexes.
-const SYMBOL_BUDGET: usize = 24 << 20;
+/// Bytes for which modules' debug files are where.
+const DEBUG_FILE_BUDGET: usize = 256 << 10;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -41,7 +42,14 @@ fn profile(args: &ProfileArgs) -> Result<(), RunError> {
     }
     let prepared = once::prepare(args)?;
     let modules = Arc::new(ModuleTable::default());
-    let resolver = Resolver::new(modules.clone(), SYMBOL_BUDGET).map_err(RunError::failed)?;
+    let limits = SymbolLimits {
+        memory: usize::try_from(args.symbols.symbol_memory).unwrap_or(usize::MAX),
+        lines: !args.symbols.no_lines,
+        debug_info: args.symbols.dwarf_max_module,
+        jvm_perf_map: args.symbols.jvm_perf_map,
+    };
+    let debug_files = Arc::new(DebugFiles::new(prepared.debug_directories().to_vec(), DEBUG_FILE_BUDGET));
+    let resolver = Resolver::new(modules.clone(), debug_files, limits).map_err(RunError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::failed)?;
     runtime.block_on(once::run(args, prepared, modules, resolver))

@@ -20,7 +20,8 @@ fn assert_ledgers_add_up(profiled: &Profiled) {
         let fates = ["idle", "not_selected", "emitted", "ring_full", "scratch_busy"];
         let fates: u64 = fates.iter().map(|fate| ledger.number(fate)).sum();
         assert_eq!(ledger.number("fired"), fates, "{ledger:?}");
-        let ticks = ledger.number("fired") + ledger.number("asleep") + ledger.number("kernel_skipped");
+        let ticks = ["fired", "asleep", "kernel_skipped", "unwatched"].iter().map(|tick| ledger.number(tick));
+        let ticks: u64 = ticks.sum();
         assert_eq!(ledger.number("ticks"), ticks, "{ledger:?}");
     }
     let sum = |name| ledgers.iter().map(|ledger| ledger.number(name)).sum::<u64>();
@@ -28,6 +29,7 @@ fn assert_ledgers_add_up(profiled: &Profiled) {
     assert_eq!(books.ticks, sum("ticks"));
     assert_eq!(books.idle, sum("idle") + sum("asleep"));
     assert_eq!(books.emitted + books.lost("undecodable"), sum("emitted"));
+    assert_eq!(books.lost("cpu_returned"), sum("unwatched"));
     for cause in ["ring_full", "scratch_busy", "kernel_skipped"] {
         assert_eq!(books.lost(cause), sum(cause), "{cause}");
     }

@@ -57,6 +57,8 @@ fn bad_values_are_refused() {
     let Some(_leave) = kernel::shared(&[]) else { return };
     let pid = pid_of_nobody();
     assert_refused(&once(&["--pid", &pid]), 2, &format!("agent: --pid {pid}: there is no such process"));
+    let nowhere = "agent: --debug-dir /nowhere: there is no such directory";
+    assert_refused(&once(&["--debug-dir", "/nowhere"]), 2, nowhere);
     assert_refused(&once(&["--frequency", "0"]), 2, "--frequency 0: at least one sample a second");
     let limit =
         fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").expect("a kernel with perf");
@@ -64,6 +66,12 @@ fn bad_values_are_refused() {
     let refused = once(&["--frequency", &above.to_string()]);
     assert_refused(&refused, 2, &format!("allows at most {} ", limit.trim()));
     assert_refused(&once(&["--ring-size", "5000"]), 2, "power of two");
+    for bytes in ["0", "1000000", "1500000000", "18446744073709551615"] {
+        let reason = format!("--unwind-table-memory {bytes}: whole MiB are needed, from 1048576 (1 MiB)");
+        assert_refused(&once(&["--unwind-table-memory", bytes]), 2, &reason);
+    }
+    assert_refused(&once(&["--unwind-table-memory", "8MiB"]), 2, "invalid value '8MiB'");
+    assert_refused(&once(&["--slow-unwinds", "1000000"]), 2, "--slow-unwinds 1000000: at most 10000");
     assert_refused(&once(&["--cgroup", "/tmp"]), 2, "--cgroup /tmp: not a cgroup v2 directory");
     assert_refused(&once(&["--cgroup", "/nonexistent"]), 2, "--cgroup /nonexistent: No such file");
     assert_refused(&once(&["--format", "gif"]), 2, "gif");

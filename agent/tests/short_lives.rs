@@ -1,5 +1,7 @@
 //! Processes that live for 20 ms: gone long before anybody could read about them in /proc.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::collections::HashSet;
@@ -7,6 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use harness::agent_run::AgentRun;
+use harness::call_chain::{MAIN, THREAD, Want, chain, ends_as};
 use harness::kernel;
 use harness::workload::Workload;
 
@@ -70,4 +73,47 @@ fn processes_that_live_20_ms_are_known() {
         "{ratio:.4} of {least} ns, sigma {sigma:.4}"
     );
     println!("time {ratio:.4} of 20 ms each");
+}
+
+/// Runs `workload` again and again for three seconds under the agent, and asserts that at least 95 % of the stacks with `leaf` on top
+/// go on with `callers`: these processes' mappings are never in the kernel in time, so all that is known of their stacks is what was
+/// copied of them.
+fn assert_whole(workload: &Workload, leaf: &str, callers: &[Want]) {
+    let args = ["--duration", "5s", "--frequency", "199", "--slow-unwinds", "1000", "--no-lines"];
+    let mut run = AgentRun::start(&args);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let mut child = workload.command().stdin(Stdio::null()).spawn().expect("it starts");
+        assert!(child.wait().expect("it ends").success());
+    }
+    run.wait_for_the_end_of_the_window();
+    let profile = run.finish().profile;
+
+    let (mut all, mut whole) = (0, 0);
+    for sample in &profile.samples {
+        let stack: Vec<_> = profile.stack(sample).filter(|frame| frame.kind != "kernel").collect();
+        let Some(burning) = stack.iter().position(|frame| frame.name == leaf) else { continue };
+        all += sample.count();
+        let is_whole = sample.truncated.is_none() && stack.len() - burning == callers.len() + 1;
+        whole += sample.count() * u64::from(is_whole && ends_as(&stack[burning + 1..], callers));
+    }
+    println!("{whole} of {all} stacks of {leaf} are whole");
+    assert!(all >= 100, "{all} samples");
+    assert!(whole * 100 >= all * 95, "{whole} of {all} stacks are whole");
+}
+
+/// Stacks of processes that live for 20 ms are whole also when they are deeper than one slice of stack.
+#[test]
+fn deep_stacks_of_short_lives_are_whole() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let workload = Workload::plain("gcc", "deep_short_life.c", "deep_life", &[]);
+    assert_whole(&workload, "burn_deep", &chain(&[&["descend"; 24][..], &["main"]].concat(), MAIN));
+}
+
+/// So are stacks whose innermost function runs less than a red zone above the end of the stack's memory.
+#[test]
+fn stacks_at_the_edge_of_their_memory_are_whole() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let workload = Workload::plain("gcc", "edge_short_life.c", "edge_life", &["-pthread"]);
+    assert_whole(&workload, "burn_at_the_edge", &chain(&["step_to_the_edge", "thread_main"], THREAD));
 }

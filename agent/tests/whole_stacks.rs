@@ -5,15 +5,19 @@
 
 mod harness;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use harness::agent_run::AgentRun;
 use harness::call_chain::Want::{In, Name};
-use harness::call_chain::{MAIN, MAIN_STATIC, THREAD, below, chain, ends_as, is_in};
+use harness::call_chain::{MAIN, MAIN_STATIC, THREAD, below, chain, ends_as, is_guessed, is_in};
 use harness::kernel;
 use harness::profiled::{Frame, Profile, Sample};
 use harness::running::Running;
+use harness::stripped::Stripped;
 use harness::workload::Workload;
 use nix::sys::signal::Signal;
 
@@ -33,6 +37,12 @@ impl Case {
 
     fn start_with(workload: Workload, arguments: &[&OsStr]) -> Self {
         Self { running: workload.start_with(arguments), workload }
+    }
+
+    /// Starts `command`, which comes to run `program`.
+    fn start_command(program: &Path, workload: Workload, command: &mut Command) -> Self {
+        let running = Running::start(command.stdout(Stdio::null()));
+        Self { running: running.wait_for_program(program), workload }
     }
 
     /// A C program without frame pointers.
@@ -85,7 +95,8 @@ impl Case {
 /// Profiles the processes of `cases` for three seconds; `meanwhile` runs when samples are being taken.
 fn profile(cases: &[&Case], meanwhile: impl FnOnce()) -> Profile {
     let pids: Vec<_> = cases.iter().map(|case| case.running.pid().to_string()).collect();
-    let mut arguments = vec!["--duration", "3s", "--frequency", "199"];
+    // What is inlined is no frame of the stack that is walked.
+    let mut arguments = vec!["--duration", "3s", "--frequency", "199", "--no-lines"];
     arguments.extend(pids.iter().flat_map(|pid| ["--pid", pid.as_str()]));
     let run = AgentRun::start(&arguments);
     meanwhile();
@@ -137,6 +148,25 @@ fn stacks_of_threads_odd_frames_and_made_code_are_whole() {
     // The made function's code is told by its offset in the mapping: behind the calls at 0xa and 256 bytes on.
     let names = chain(&["leaf", "[anon]+0x10b", "[anon]+0xb", "call_made", "main"], MAIN);
     made.assert_whole(&found, |stack| ends_as(stack, &names));
+}
+
+/// Stacks across a frame of 600,000 bytes are whole: the program walks them by itself. No copied slice reaches over that frame, so the
+/// few samples before the tables are warm end there, and say so.
+#[test]
+fn stacks_across_a_far_frame_are_whole() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let case = Case::start(Case::c("far", "far", &[]));
+    let found = profile(&[&case], || ());
+    let names = chain(&["leaf", "wide", "main"], MAIN);
+    case.assert_samples(&found, |sample, stack| match sample.truncated.as_deref() {
+        None => ends_as(stack, &names),
+        cause => cause == Some("slice"),
+    });
+    let stacks = case.stacks(&found);
+    let (all, cut) = stacks.iter().fold((0, 0), |(all, cut), (sample, _)| {
+        (all + sample.count(), cut + if sample.truncated.is_some() { sample.count() } else { 0 })
+    });
+    assert!(cut * 10 <= all, "{cut} of {all} stacks end at the far frame");
 }
 
 /// A stack of 120 recursive frames is whole; of 1,000 the 127 innermost are kept, and it is said that there were more.
@@ -243,7 +273,7 @@ fn stacks_of_rust_and_go_are_whole() {
     let ours = ["chain::leaf", "chain::middle", "chain::outer", "chain::main"];
     rust.assert_whole(&found, |stack| ends_as(stack, &chain(&[ours, start].concat(), MAIN)));
 
-    let names = ["main.leaf", "main.middle", "main.burn", "main.main", "runtime.main", "runtime.goexit.abi0"];
+    let names = ["main.leaf", "main.middle", "main.burn", "main.main", "runtime.main", "runtime.goexit"];
     let ours = |frame: &Frame<'_>| frame.name.starts_with("main.");
     // The runtime's own threads, and what it does on its own stack to preempt or to grow a stack, are no calls of the program's.
     let of_runtime = |stack: &[Frame<'_>]| !stack.iter().any(ours);
@@ -254,6 +284,92 @@ fn stacks_of_rust_and_go_are_whole() {
     let (main, all) =
         (found.count_with(go.running.pid(), |frame| ours(&frame)), leaves.values().sum::<u64>());
     assert!(main * 100 >= all * 97, "{main} of {all} samples are of the program's own functions: {leaves:?}");
+}
+
+/// Whether a stack was cut where the code `switches` leaves one stack for another: a walk that the agent has to finish, because rows
+/// were not there yet, has a copy of one stack only.
+fn is_cut_at_switch(sample: &Sample, stack: &[Frame<'_>], switches: &[&str]) -> bool {
+    let cut = sample.truncated.as_deref() == Some("slice");
+    cut && stack.last().is_some_and(|last| switches.contains(&last.name))
+}
+
+/// Samples that hit before the rows for a switch of stacks are there: those of a tenth of a second, by two threads.
+const COLD: u64 = 40;
+
+/// Stacks of goroutines are whole down to where goroutines begin, also those that go on on another stack (Go's runtime asks the
+/// kernel's library for the time on the thread's own), in a plain program and in a stripped one, which has the same names.
+#[test]
+fn stacks_of_goroutines_are_whole_across_stacks_and_without_symbols() {
+    let Some(_leave) = kernel::alone(&["go"]) else { return };
+    let plain = Case::start(Workload::go("stacks/clock.go", "plain"));
+    let stripped = ["-ldflags", "-s -w"];
+    let stripped = Case::start(Workload::go_with("stacks/clock.go", "stripped", &stripped, false));
+    for case in [&plain, &stripped] {
+        let found = profile(&[case], || ());
+        let ours = |frame: &Frame<'_>| frame.name.starts_with("main.");
+        let end = [Name("runtime.goexit")];
+        let main = chain(&["main.work", "main.main", "runtime.main"], &end);
+        let second = chain(&["main.work", "main.second"], &end);
+        let in_vdso = |stack: &[Frame<'_>]| stack.first().is_some_and(|leaf| leaf.module == "[vdso]");
+        let callees = |frame: &Frame<'_>| !ours(frame) || ["main.leaf", "main.clock"].contains(&frame.name);
+        // What the runtime does by itself is no call of the program's.
+        let of_runtime = |stack: &[Frame<'_>]| !stack.iter().any(ours) && !in_vdso(stack);
+        let cut = Cell::new(0);
+        let leaves = case.assert_samples(&found, |sample, stack| {
+            let rest = below(stack, callees);
+            if is_cut_at_switch(sample, stack, &["time.now", "runtime.nanotime1"]) {
+                cut.set(cut.get() + sample.count());
+                return true;
+            }
+            of_runtime(stack)
+                || sample.truncated.is_none()
+                    && (ends_as(rest, &main) || ends_as(rest, &second))
+                    && in_vdso(stack)
+                        == (in_vdso(stack) && stack.iter().any(|frame| frame.name == "main.clock"))
+        });
+        let pid = case.running.pid();
+        let clock = found.count_with(pid, |frame| frame.module == "[vdso]");
+        assert!(
+            cut.get() <= COLD && clock > cut.get(),
+            "{} of {clock} stacks on another stack are cut",
+            cut.get()
+        );
+        assert!(leaves["main.leaf"] >= ENOUGH, "{leaves:?}");
+        let all = leaves.values().sum::<u64>();
+        let ours = found.count_with(case.running.pid(), |frame| ours(&frame));
+        assert!(
+            ours * 100 >= all * 97,
+            "{ours} of {all} samples are of the program's own functions: {leaves:?}"
+        );
+    }
+}
+
+/// Stacks of C code that Go calls, on a thread's stack, go on through the goroutine that called it.
+#[test]
+fn stacks_of_c_called_by_go_are_whole() {
+    let Some(_leave) = kernel::alone(&["go", "gcc"]) else { return };
+    let arguments = ["-ldflags", "-linkmode=external"];
+    let case = Case::start(Workload::go_with("stacks/cgo.go", "cgo", &arguments, true));
+    let found = profile(&[&case], || ());
+    // Before Go 1.21 `asmcgocall` has no frame, and the frame of its caller, `cgocall`, is passed over.
+    let names = ["main._Cfunc_burn", "main.call", "main.main", "runtime.main", "runtime.goexit"];
+    let cut = Cell::new(0);
+    let leaves = case.assert_samples(&found, |sample, stack| {
+        if is_cut_at_switch(sample, stack, &["runtime.asmcgocall"]) {
+            cut.set(cut.get() + sample.count());
+            return true;
+        }
+        let in_c = stack.iter().any(|frame| frame.name == "leaf_in_c");
+        let rest = below(stack, |frame| !frame.name.starts_with("main."));
+        let runtime = !in_c && rest.is_empty();
+        let crosses = stack.get(2).is_some_and(|frame| frame.name == "runtime.asmcgocall");
+        runtime || sample.truncated.is_none() && ends_as(rest, &chain(&names, &[])) && (!in_c || crosses)
+    });
+    assert!(
+        cut.get() <= COLD && leaves["leaf_in_c"] >= cut.get() + ENOUGH,
+        "{} are cut: {leaves:?}",
+        cut.get()
+    );
 }
 
 /// A program of musl's is whole as far as there is CFI, that is to `main`; below it, what is found in musl's code, which has
@@ -273,6 +389,20 @@ fn stacks_of_musl_are_whole_and_say_what_is_guessed() {
         let names = chain(&FIVE, &[In(file), Name("_start [guessed]")]);
         case.assert_whole(&found, |stack| ends_as(stack, &names));
     }
+}
+
+/// A thread of musl's is whole as far as there is CFI, and ends where musl's threads begin; what is between is marked as a guess.
+#[test]
+fn stacks_of_musl_threads_are_whole() {
+    let Some(_leave) = kernel::alone(&["musl-gcc"]) else { return };
+    let case = Case::start(Workload::plain("musl-gcc", "stacks/thread.c", "musl-thread", &[]));
+    let found = profile(&[&case], || ());
+    let names = chain(&["leaf", "middle", "thread_main"], &[In("libc.so")]);
+    let leaves = case.assert_whole(&found, |stack| {
+        let certain = stack.iter().position(is_guessed).unwrap_or(stack.len());
+        ends_as(&stack[..certain], &names)
+    });
+    assert!(leaves["leaf"] >= ENOUGH, "{leaves:?}");
 }
 
 /// The functions that call `malloc`, a contended lock and the scheduler stand right below what they call, up to the kernel.
@@ -304,4 +434,47 @@ fn direct_callers_of_malloc_futex_and_the_scheduler_are_there() {
             assert!(inside >= ENOUGH, "{program}: {inside} samples in {call}");
         }
     }
+}
+
+/// A program whose only CFI is `.debug_frame`, and that was stripped of it, has whole stacks with names by its debug file: beside it by
+/// link, and by build id in the process's own root and mount namespace. Without its `.debug_frame` it has not.
+#[test]
+fn stacks_by_the_cfi_of_a_debug_file_are_whole() {
+    let tools = ["gcc", "objcopy", "strip", "unshare"];
+    let Some(_leave) = kernel::alone(&tools) else { return };
+    let build = |name: &str, flags: &[&str]| {
+        Case::c("chain", name, &[&["-g", "-fno-asynchronous-unwind-tables"], flags].concat())
+    };
+    let linked = Stripped::new(build("linked", &[]));
+    let beside = linked.stripped().with_file_name(linked.link_name());
+    std::fs::copy(linked.debug(), beside).expect("copied");
+    let program = linked.stripped().to_owned();
+    let by_link = Case::start_command(&program, linked.into_workload(), Command::new("setsid").arg(&program));
+
+    let contained = Stripped::new(build("contained", &["-static"]));
+    let root = tempfile::tempdir().expect("a directory");
+    let program = root.path().canonicalize().expect("there").join("contained");
+    std::fs::copy(contained.stripped(), &program).expect("copied");
+    let place = root.path().join("usr/lib/debug").join(contained.build_id_path());
+    std::fs::create_dir_all(place.parent().expect("a directory")).expect("created");
+    std::fs::copy(contained.debug(), place).expect("copied");
+    let mut unshare = Command::new("setsid");
+    unshare.args(["unshare", "--mount", "--root"]).arg(root.path()).args(["--wd", "/", "/contained"]);
+    let in_its_root = Case::start_command(&program, contained.into_workload(), &mut unshare);
+
+    let bare = build("bare", &[]);
+    harness::stripped::run(
+        Command::new("objcopy").args(["--remove-section", ".debug_frame"]).arg(bare.program()),
+    );
+    let bare = Case::start(bare);
+    let found = profile(&[&by_link, &in_its_root, &bare], || ());
+
+    by_link.assert_whole(&found, |stack| ends_as(stack, &chain(&FIVE, MAIN)));
+    in_its_root.assert_whole(&found, |stack| ends_as(stack, &chain(&FIVE, MAIN_STATIC)));
+    let stacks = bare.stacks(&found);
+    let count = |is_it: &dyn Fn(&[Frame<'_>]) -> bool| -> u64 {
+        stacks.iter().filter(|(_, stack)| is_it(stack)).map(|(sample, _)| sample.count()).sum()
+    };
+    let (whole, all) = (count(&|stack| ends_as(stack, &chain(&FIVE, MAIN))), count(&|_| true));
+    assert!(all >= ENOUGH && whole * 2 < all, "{whole} of {all} stacks are whole without CFI");
 }

@@ -1,5 +1,6 @@
 //! The agent's JSON profile (`nodeprof.profile/1`, documented in `agent/src/export/json.rs`): the parts that are used here.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -28,6 +29,8 @@ pub(crate) struct Profile {
 #[derive(Debug, Deserialize)]
 struct Module {
     path: String,
+    start: String,
+    file_offset: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +43,8 @@ struct Function {
 #[derive(Debug, Deserialize)]
 struct Location {
     module: Option<usize>,
+    address: String,
+    kind: String,
     lines: Vec<Line>,
 }
 
@@ -53,6 +58,8 @@ struct Sample {
     locations: Vec<usize>,
     values: Vec<u64>,
     pid: i64,
+    comm: Option<String>,
+    truncated: Option<String>,
 }
 
 /// What the agent says about its own losses, in samples and frames.
@@ -68,6 +75,8 @@ pub(crate) struct Accounting {
     pub(crate) expected: u64,
     /// Frames of all samples.
     pub(crate) frames: u64,
+    /// Samples that are not there, by cause.
+    pub(crate) lost: BTreeMap<String, u64>,
 }
 
 /// The innermost function of samples, as the machine has it: the symbol that the address belongs to, not what was inlined there.
@@ -80,6 +89,32 @@ pub(crate) struct LeafCount<'a> {
     pub(crate) module: Option<&'a str>,
     /// Samples.
     pub(crate) count: u64,
+}
+
+/// User stacks that are alike, of one process.
+#[derive(Debug, PartialEq)]
+pub(crate) struct StackCount<'a> {
+    /// The process.
+    pub(crate) pid: i64,
+    /// Its name, if it is known.
+    pub(crate) comm: Option<&'a str>,
+    /// User frames, leaf first. Empty where the sample has none.
+    pub(crate) frames: Vec<UserFrame<'a>>,
+    /// Why the stack is cut short, if it is.
+    pub(crate) truncated: Option<&'a str>,
+    /// Samples.
+    pub(crate) count: u64,
+}
+
+/// One frame of a user stack.
+#[derive(Debug, PartialEq)]
+pub(crate) struct UserFrame<'a> {
+    /// The symbol; `None` if the agent found none.
+    pub(crate) symbol: Option<&'a str>,
+    /// The module's path; `None` for memory that is no file.
+    pub(crate) module: Option<&'a str>,
+    /// Where in the module's file the code is; the address where there is no file.
+    pub(crate) file_offset: u64,
 }
 
 impl Profile {
@@ -100,17 +135,54 @@ impl Profile {
     pub(crate) fn leaves(&self) -> impl Iterator<Item = LeafCount<'_>> {
         self.samples.iter().map(|sample| {
             let leaf = sample.locations.first().and_then(|location| self.locations.get(*location));
-            // Lines go from the innermost inlined function outwards; the last is the one with the symbol.
-            let line = leaf.and_then(|leaf| leaf.lines.last());
-            let function = line.and_then(|line| self.functions.get(line.function));
-            let symbol = function.filter(|function| function.named).map(|function| {
-                // Functions that never had another name have none for the system.
-                if function.system_name.is_empty() { &*function.name } else { &*function.system_name }
-            });
-            let module = leaf.and_then(|leaf| self.modules.get(leaf.module?)).map(|module| &*module.path);
+            let symbol = leaf.and_then(|leaf| self.symbol(leaf));
+            let module = leaf.and_then(|leaf| self.module(leaf)).map(|module| &*module.path);
             LeafCount { pid: sample.pid, symbol, module, count: sample.values.first().copied().unwrap_or(0) }
         })
     }
+
+    /// The user stack of each sample.
+    pub(crate) fn user_stacks(&self) -> impl Iterator<Item = StackCount<'_>> {
+        self.samples.iter().map(|sample| {
+            let locations = sample.locations.iter().filter_map(|location| self.locations.get(*location));
+            let frames = locations.filter(|location| location.kind == "user");
+            StackCount {
+                pid: sample.pid,
+                comm: sample.comm.as_deref(),
+                frames: frames.map(|location| self.user_frame(location)).collect(),
+                truncated: sample.truncated.as_deref(),
+                count: sample.values.first().copied().unwrap_or(0),
+            }
+        })
+    }
+
+    fn user_frame<'a>(&'a self, location: &'a Location) -> UserFrame<'a> {
+        let module = self.module(location);
+        let address = hex(&location.address);
+        let start = module.map_or(0, |module| hex(&module.start).wrapping_sub(hex(&module.file_offset)));
+        UserFrame {
+            symbol: self.symbol(location),
+            module: module.map(|module| &*module.path),
+            file_offset: address.wrapping_sub(start),
+        }
+    }
+
+    fn module(&self, location: &Location) -> Option<&Module> {
+        self.modules.get(location.module?)
+    }
+
+    fn symbol<'a>(&'a self, location: &Location) -> Option<&'a str> {
+        // Lines go from the innermost inlined function outwards; the last is the one with the symbol.
+        let function = self.functions.get(location.lines.last()?.function)?;
+        // Functions that never had another name have none for the system.
+        let name = if function.system_name.is_empty() { &function.name } else { &function.system_name };
+        function.named.then_some(name)
+    }
+}
+
+/// A number as the profile writes addresses; what is none counts as 0, which no symbol has.
+fn hex(text: &str) -> u64 {
+    text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -121,17 +193,19 @@ mod tests {
         Profile::parse(&format!(
             r#"{{"schema": "{schema}", "started": "2024-02-29T12:34:56.789Z", "duration_seconds": 2.5, "period": 10101010,
             "kind": "cpu",
-            "modules": [{{"path": "/usr/bin/app"}}],
+            "modules": [{{"path": "/usr/bin/app", "start": "0x402000", "file_offset": "0x1000"}}],
             "functions": [{{"name": "app::main", "system_name": "_ZN3app4mainE", "named": true}},
                           {{"name": "app::inlined", "system_name": "", "named": true}},
                           {{"name": "app+0x10", "system_name": "", "named": false}}],
-            "locations": [{{"module": 0, "lines": [{{"function": 1}}, {{"function": 0}}]}},
-                          {{"module": 0, "lines": [{{"function": 2}}]}},
-                          {{"module": null, "lines": []}}],
-            "samples": [{{"locations": [0, 1], "values": [3, 30], "pid": 42}},
-                        {{"locations": [1], "values": [1, 10], "pid": 42}},
-                        {{"locations": [2], "values": [2, 20], "pid": 43}}],
-            "accounting": {{"ticks": 9, "idle": 3, "emitted": 6, "expected": 6, "frames": 7}}}}"#
+            "locations": [{{"module": 0, "address": "0x402010", "kind": "user",
+                            "lines": [{{"function": 1}}, {{"function": 0}}]}},
+                          {{"module": 0, "address": "0x402020", "kind": "user", "lines": [{{"function": 2}}]}},
+                          {{"module": null, "address": "0xf000", "kind": "kernel", "lines": []}}],
+            "samples": [{{"locations": [0, 1], "values": [3, 30], "pid": 42, "comm": "app", "truncated": null}},
+                        {{"locations": [1], "values": [1, 10], "pid": 42, "comm": "app", "truncated": "depth"}},
+                        {{"locations": [2], "values": [2, 20], "pid": 43, "comm": null, "truncated": null}}],
+            "accounting": {{"ticks": 9, "idle": 3, "emitted": 6, "expected": 6, "frames": 7,
+                            "lost": {{"ring_full": 0}}}}}}"#
         ))
     }
 
@@ -148,6 +222,20 @@ mod tests {
                 leaf(43, None, None, 2),
             ]
         );
+    }
+
+    /// User frames come leaf first with the place in the file that they stand at; kernel frames are left out.
+    #[test]
+    fn user_stacks_are_read() {
+        let profile = profile(SCHEMA).unwrap();
+        let module = Some("/usr/bin/app");
+        let main = UserFrame { symbol: Some("_ZN3app4mainE"), module, file_offset: 0x1010 };
+        let nameless = || UserFrame { symbol: None, module, file_offset: 0x1020 };
+        let stacks: Vec<_> = profile.user_stacks().collect();
+        assert_eq!(stacks[0].frames, [main, nameless()]);
+        assert_eq!((&*stacks[1].frames, stacks[1].truncated), (&[nameless()][..], Some("depth")));
+        assert_eq!((stacks[2].frames.len(), stacks[2].comm, stacks[2].count), (0, None, 2));
+        assert_eq!((stacks[0].pid, stacks[0].comm, stacks[0].count), (42, Some("app"), 3));
     }
 
     /// A profile of another schema is refused by name.

@@ -42,8 +42,10 @@ impl RunningAgent {
     pub(crate) fn start(mut agent: Command, directory: &Path) -> Result<Self> {
         let log = File::create(directory.join("log"))?;
         agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // The level of the log lines that are looked for.
-        agent.env("RUST_LOG", "info");
+        if agent.get_envs().all(|(name, _)| name != "RUST_LOG") {
+            // The level of the log lines that most look for.
+            agent.env("RUST_LOG", "info");
+        }
         let spawned = SystemTime::now();
         let child = agent.spawn().with_context(|| format!("cannot start `{}`", command::line(&agent)))?;
         Ok(Self { child, spawned, directory: directory.to_owned() })

@@ -4,6 +4,7 @@ mod bpf_stats;
 mod figure;
 mod memory_cgroup;
 mod once;
+mod unwind;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use nix::unistd::Uid;
 
 /// Measure the agent on this machine and print the figures beside their aims.
 ///
-/// Needs root: `sudo -E env PATH=$PATH cargo xtask bench once`.
+/// Needs root: `sudo -E env PATH=$PATH cargo xtask bench once`, `… bench unwind`.
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -21,15 +22,14 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum What {
     Once(once::Options),
+    Unwind(unwind::Options),
 }
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(
-        Uid::effective().is_root(),
-        "measuring needs root: sudo -E env PATH=$PATH cargo xtask bench once"
-    );
+    ensure!(Uid::effective().is_root(), "measuring needs root: sudo -E env PATH=$PATH cargo xtask bench …");
     match &options.what {
         What::Once(options) => once::run(options),
+        What::Unwind(options) => unwind::run(options),
     }
 }

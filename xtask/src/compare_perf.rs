@@ -1,21 +1,22 @@
 //! `cargo xtask compare-perf`: the agent and perf on the same machine in the same recording.
 
-mod aliases;
-mod leaf;
+pub(crate) mod aliases;
+pub(crate) mod leaf;
 mod perf_script;
-mod recording;
-mod verdict;
+pub(crate) mod recording;
+pub(crate) mod verdict;
 
 use std::collections::HashSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use nix::unistd::Uid;
 
+use crate::disagreement::Disagreement;
 use crate::packages::{self, Package};
 use crate::workload::Workload;
 use crate::{agent_run, command, seconds};
-use leaf::Tally;
+use leaf::{Leaf, Tally};
 use recording::Recording;
 use verdict::Row;
 
@@ -36,7 +37,7 @@ const PACKAGES: &[Package] = &[
 /// profilers themselves. Both are samples of the same truth: with n1 and n2 samples, shares p1
 /// and p2 and p the share in both together, a function agrees if
 /// |p1-p2| <= z*sqrt(p(1-p)(1/n1+1/n2)). z is 3 for one comparison and wider for m of them, so that the chance of any
-/// false alarm stays that of one (Bonferroni: 3.64 for ten). Exit status 1 if a function disagrees.
+/// false alarm stays that of one (Bonferroni: 3.64 for ten). Exit status 4 if a function disagrees.
 ///
 /// Needs root and perf: `sudo -E env PATH=$PATH cargo xtask compare-perf`.
 #[derive(Args)]
@@ -83,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     judge(&rows, bound)
 }
 
-fn find_perf(may_install: bool) -> Result<()> {
+pub(crate) fn find_perf(may_install: bool) -> Result<()> {
     if command::find_in_path("perf").is_some() {
         return Ok(());
     }
@@ -111,11 +112,11 @@ fn give_up_names(recording: &mut Recording) -> [Tally; 2] {
     [unmatched, leaf::forget_names_unknown_to(&perf, &mut recording.agent, &modules)]
 }
 
-fn modules(rows: &[Row]) -> HashSet<&str> {
-    rows.iter().map(|row| &*row.leaf.module).collect()
+fn modules(rows: &[Row<Leaf>]) -> HashSet<&str> {
+    rows.iter().map(|row| &*row.key.module).collect()
 }
 
-fn print(recording: &Recording, rows: &[Row], bound: f64) {
+fn print(recording: &Recording, rows: &[Row<Leaf>], bound: f64) {
     let totals = [&recording.perf, &recording.agent].map(|tally| tally.values().sum::<u64>());
     println!("samples without the profilers and the idle loop: perf {}, agent {}", totals[0], totals[1]);
     println!(
@@ -127,7 +128,7 @@ fn print(recording: &Recording, rows: &[Row], bound: f64) {
         "{:>7} {:>8}  {:>7} {:>8}  {:>7}  FUNCTION  MODULE",
         "SAMPLES", "SHARE", "SAMPLES", "SHARE", "IN σ"
     );
-    for Row { leaf, counts, shares, deviation } in rows {
+    for Row { key: leaf, counts, shares, deviation } in rows {
         let [perf, agent] = shares.map(|share| 100.0 * share);
         let mark = if *deviation > bound { "  <- DISAGREES" } else { "" };
         println!(
@@ -145,18 +146,18 @@ fn print_unmatched(profiler: &str, names: &Tally) {
     }
     let samples: u64 = names.values().sum();
     println!("{samples} samples with names that {profiler} alone knows count as [no name], such as:");
-    for leaf in verdict::top_leaves(names, SHOWN) {
+    for leaf in verdict::most_frequent(names, SHOWN) {
         println!("{:>7}  {leaf}", names[leaf]);
     }
 }
 
-fn judge(rows: &[Row], bound: f64) -> Result<()> {
+fn judge(rows: &[Row<Leaf>], bound: f64) -> Result<()> {
     let disagree = rows.iter().filter(|row| row.deviation > bound).count();
     if disagree == 0 {
         println!("perf and the agent agree on all {} functions", rows.len());
         return Ok(());
     }
-    bail!(
+    let verdict = format!(
         "perf and the agent disagree on {disagree} of {} functions. By chance that happens once in 370 runs. Known \
          reasons:\n  \
          - a load that began or ended inside the recording: the two windows are some 0.1 s apart\n  \
@@ -165,11 +166,11 @@ fn judge(rows: &[Row], bound: f64) -> Result<()> {
          Run again; a function that disagrees twice is a defect of the agent or of this comparison",
         rows.len()
     );
+    Err(Disagreement(verdict).into())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::leaf::Leaf;
     use super::*;
 
     fn recorded(perf: &[(&str, u64)], agent: &[(&str, u64)]) -> Recording {

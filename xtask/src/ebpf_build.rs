@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::command::run as run_command;
 use crate::ebpf_toolchain::{self, Found, Toolchain};
-use crate::{ebpf_hash, object_paths, workspace};
+use crate::{ebpf_hash, ebpf_stack, object_paths, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
 const NAME: &str = "agent-ebpf";
@@ -93,6 +93,7 @@ pub(crate) fn build(root: &Path, toolchain: &Toolchain, output: &Path) -> Result
     strip(&linked, &stripped)?;
     let object = fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))?;
     object_paths::check_absence(&object, &remaps)?;
+    ebpf_stack::check(&object)?;
     if let Some(directory) = output.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }

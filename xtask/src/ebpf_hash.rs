@@ -68,7 +68,7 @@ fn sum<'a>(sums: &'a str, name: &str) -> Result<&'a str> {
 }
 
 fn sum_of(object: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(object))
+    hexadecimal(&Sha256::digest(object))
 }
 
 fn of_sources(root: &Path) -> Result<String> {
@@ -100,7 +100,16 @@ fn of_parts(parts: &[(String, Vec<u8>)]) -> String {
             hash.update(bytes);
         }
     }
-    format!("{:x}", hash.finalize())
+    hexadecimal(&hash.finalize())
+}
+
+fn hexadecimal(sum: &[u8]) -> String {
+    use std::fmt::Write as _;
+    sum.iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a string cannot fail.
+        let _written = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -5,9 +5,14 @@ mod agent_run;
 mod bench;
 mod command;
 mod compare_perf;
+mod compare_stacks;
+mod disagreement;
 mod ebpf_build;
 mod ebpf_hash;
+mod ebpf_stack;
 mod ebpf_toolchain;
+mod elf_symbols;
+mod fuzz;
 mod install;
 mod live_test;
 mod lock_file;
@@ -29,7 +34,8 @@ use clap::{Parser, Subcommand};
 ///
 /// The agent itself builds with plain `cargo build`: it embeds the committed eBPF object
 /// `agent-ebpf/prebuilt/agent-ebpf.o`. The tasks here rebuild that object, run the tests with all they need
-/// from the distribution, install the agent where `sudo` finds it, measure it, and try it on other kernels.
+/// from the distribution, install the agent where `sudo` finds it, measure it, fuzz it, and try it on other
+/// kernels.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
@@ -43,7 +49,9 @@ enum Task {
     Test(live_test::Options),
     Install(install::Options),
     ComparePerf(compare_perf::Options),
+    CompareStacks(compare_stacks::Options),
     Bench(bench::Options),
+    Fuzz(fuzz::Options),
     Vmtest(vmtest::Options),
 }
 
@@ -53,13 +61,16 @@ fn main() -> ExitCode {
         Task::Test(options) => live_test::run(&options),
         Task::Install(options) => install::run(&options),
         Task::ComparePerf(options) => compare_perf::run(&options),
+        Task::CompareStacks(options) => compare_stacks::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Vmtest(options) => vmtest::run(&options),
     };
     // Printed here: what returning it from `main` prints depends on RUST_BACKTRACE.
     if let Err(error) = result {
         eprintln!("error: {error:#}");
-        return ExitCode::FAILURE;
+        let is_verdict = error.is::<disagreement::Disagreement>();
+        return if is_verdict { disagreement::Disagreement::STATUS.into() } else { ExitCode::FAILURE };
     }
     ExitCode::SUCCESS
 }

@@ -22,12 +22,21 @@ pub(crate) const TEST_PACKAGES: &[Package] = &[
     Package { name: "libc6-dev", why: "headers and static libc for the C workloads" },
     Package { name: "musl-tools", why: "workloads of a C library without unwind tables" },
     Package { name: "golang-go", why: "Go workloads, and `go tool pprof` as a reader that is not ours" },
+    Package { name: "nodejs", why: "JavaScript, whose compiler writes perf maps and jitdumps" },
+    Package { name: "openjdk-17-jdk-headless", why: "Java, whose virtual machine is asked for its perf map" },
     Package { name: "python3", why: "a script whose interpreter is profiled" },
     Package {
         name: "util-linux",
         why: "setpriv and unshare: the agent without privileges, a tracefs of one's own",
     },
     Package { name: "binutils", why: "readelf, addr2line and objcopy: oracles for symbols and unwind rows" },
+    Package { name: "xz-utils", why: "xz: MiniDebugInfo as RHEL ships it" },
+    Package { name: "zstd", why: "zstd: compressed debug sections as clang writes them" },
+    Package { name: "llvm", why: "llvm-symbolizer: an oracle for source lines and inlined functions" },
+    Package {
+        name: "libc6-dbg",
+        why: "debug information of the C library, compressed, in a file of its own",
+    },
     Package { name: "linux-perf", why: "perf: an oracle for samples and stacks" },
     Package { name: "bpftrace", why: "an oracle for counts of kernel events" },
 ];

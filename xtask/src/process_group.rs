@@ -33,6 +33,11 @@ impl ProcessGroup {
         Ok(group)
     }
 
+    /// The child's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn spawn(command: &mut Command) -> Result<Self> {
         command.stderr(Stdio::null()).process_group(0);
         // SAFETY: the closure runs between fork and exec and makes one system call: async-signal-safe.

@@ -190,7 +190,7 @@ fn sleeping_python(python: &Path, number: usize) -> Command {
 }
 
 /// The program `name`, compiled from C; `None` where there is no gcc.
-fn compile(
+pub(crate) fn compile(
     directory: &Path,
     name: &str,
     source: &str,

@@ -7,6 +7,7 @@ mod registers;
 mod resume;
 mod step;
 mod tables;
+mod uprobe;
 
 use agent_ebpf::{Cursor, FRAMES_BYTES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, flag, walk};
 use aya_ebpf::EbpfContext;
@@ -58,7 +59,10 @@ pub(crate) fn user_stack<K: KernelSupport>(
     cursor.mapping_start = 0;
     cursor.mapping_end = 0;
     cursor.page_key = 0;
-    let registers = K::registers();
+    cursor.return_instance = 0;
+    cursor.image = image;
+    let mut registers = K::registers();
+    uprobe::straighten(&mut registers, image);
     let started = registers.load(cursor);
     if started {
         tables::find_mappings(cursor, pid, image);

@@ -67,6 +67,18 @@ impl UserRegisters {
         Self(registers)
     }
 
+    /// Where the task goes on in user mode: address and stack pointer.
+    #[inline(always)]
+    pub(super) fn position(&self) -> (u64, u64) {
+        (self.0.rip, self.0.rsp)
+    }
+
+    /// Says that the task goes on somewhere else.
+    #[inline(always)]
+    pub(super) fn set_ip(&mut self, ip: u64) {
+        self.0.rip = ip;
+    }
+
     /// Puts the walk's beginning into `cursor`; false when there is nothing to walk.
     #[inline(always)]
     pub(super) fn load(&self, cursor: &mut Cursor) -> bool {
@@ -124,7 +136,7 @@ pub(super) fn current_image() -> u64 {
 
 /// The word at a kernel address; 0 when it cannot be read.
 #[inline(always)]
-fn read_kernel(address: u64) -> u64 {
+pub(super) fn read_kernel(address: u64) -> u64 {
     let mut word = 0u64;
     // SAFETY: the destination has the size that is passed; the source is read with fault handling.
     unsafe {

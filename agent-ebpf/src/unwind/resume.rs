@@ -1,12 +1,15 @@
 //! What the agent needs to finish a walk: where it stopped, the registers, and a slice of the stack.
 
-use agent_ebpf::{FRAMES_BYTES, Resume, SLICE_BYTES, SliceBudget};
+use agent_ebpf::{
+    Cursor, FRAMES_BYTES, MAX_PIECES, Resume, SLICE_BYTES, SampleHeader, SliceBudget, SlicePiece, kind,
+};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
 use crate::record::ClaimedScratch;
 use crate::unwind::registers::UserRegisters;
+use crate::unwind::uprobe;
 
 /// What each CPU has sent.
 #[map]
@@ -44,24 +47,63 @@ const NEAR: u64 = 4096;
 #[inline(always)]
 pub(super) fn append(scratch: &mut ClaimedScratch, at: usize, registers: &UserRegisters) -> usize {
     let at = at & (2 * FRAMES_BYTES - 8);
-    let cursor = *scratch.cursor();
-    let mut leaf = agent_ebpf::Cursor::default();
-    registers.load(&mut leaf);
-    let near = cursor.sp.wrapping_sub(leaf.sp) < NEAR;
-    let sp = (if near { leaf.sp } else { cursor.sp }) & !7;
+    let Cursor { ip, sp, fp, returned, .. } = *scratch.cursor();
+    let (_, leaf_sp) = registers.position();
+    let near = sp.wrapping_sub(leaf_sp) < NEAR;
+    let from = (if near { leaf_sp } else { sp }) & !7;
     // The page below may not be there, and would take the slice with it.
-    let start = sp - if sp & (CHUNK - 1) < RED_ZONE { sp & (CHUNK - 1) } else { RED_ZONE };
-    let copied = copy_stack(scratch, at + size_of::<Resume>(), start);
+    let start = from - if from & (CHUNK - 1) < RED_ZONE { from & (CHUNK - 1) } else { RED_ZONE };
+    let slice_at = at + size_of::<Resume>();
+    let mut copied = copy_stack(scratch, slice_at, start);
+    if copied as u64 == SLICE_BYTES as u64 - (start & (CHUNK - 1)) {
+        send_pieces(scratch, slice_at, start + copied as u64);
+        copied = copy_stack(scratch, slice_at, start);
+    }
     // SAFETY: `at` is masked, and the body has room for a `Resume` behind it; alignment is 8 as all offsets are.
     let resume = unsafe { &mut *scratch.body_at(at).cast::<Resume>() };
-    resume.ip = cursor.ip;
-    resume.sp = cursor.sp;
-    resume.fp = cursor.fp;
+    resume.ip = ip;
+    resume.sp = sp;
+    resume.fp = fp;
     resume.slice_start = start;
-    resume.returned = cursor.returned;
+    resume.returned = returned;
     resume.slice_bytes = copied as u32;
     registers.store(&mut resume.registers);
     size_of::<Resume>() + copied
+}
+
+/// Sends what lies above the record's own slice, from `start` on, ahead of the record: a compiler's stack is often deeper than one
+/// slice. The pieces are put together where the slice belongs, which has to be copied again afterwards.
+#[inline(always)]
+fn send_pieces(scratch: &mut ClaimedScratch, slice_at: usize, mut start: u64) {
+    let at = slice_at - size_of::<SlicePiece>();
+    for _ in 0..MAX_PIECES {
+        if !take_from_budget(scratch.header().timestamp) {
+            break;
+        }
+        let bytes = copy_stack(scratch, slice_at, start) & (2 * SLICE_BYTES - 8);
+        if bytes == 0 {
+            break;
+        }
+        let header: *const SampleHeader = scratch.header();
+        // SAFETY: there is a `Resume`'s room before the slice, which is larger; alignment is 8 as all offsets are. Member by member
+        // and behind a pointer, because a structure of its own would take the BPF stack's last bytes.
+        unsafe {
+            let piece = scratch.body_at(at).cast::<SlicePiece>();
+            (*piece).sequence = (*header).sequence;
+            (*piece).timestamp = (*header).timestamp;
+            (*piece).start = start;
+            (*piece).bytes = bytes as u64;
+            (*piece).pid = (*header).pid;
+            (*piece).tid = (*header).tid;
+            (*piece).cpu = (*header).cpu;
+            (*piece).kind = kind::SLICE;
+            (*piece).reserved = 0;
+        }
+        if !scratch.emit_body(at, size_of::<SlicePiece>() + bytes) || bytes < SLICE_BYTES {
+            break;
+        }
+        start += bytes as u64;
+    }
 }
 
 /// Copies the stack from `start` upward until it ends or the slice is full. The result is the number of bytes.
@@ -81,5 +123,6 @@ fn copy_stack(scratch: &mut ClaimedScratch, at: usize, start: u64) -> usize {
         }
         copied += size;
     }
+    uprobe::restore(scratch, at, start, copied);
     copied as usize & (2 * SLICE_BYTES - 8)
 }

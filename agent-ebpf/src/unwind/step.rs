@@ -6,7 +6,7 @@ use agent_ebpf::{Cursor, FRAMES_BYTES, MAX_USER_FRAMES, walk};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::record::ScratchSlot;
-use crate::unwind::tables;
+use crate::unwind::{tables, uprobe};
 
 /// `struct rt_sigframe` at the trampoline, where `sp` is past the return address: offsets of the interrupted registers
 /// (`ucontext.uc_mcontext`, `arch/x86/include/uapi/asm/sigcontext.h`).
@@ -34,6 +34,12 @@ pub(super) fn step(slot: ScratchSlot) -> bool {
     let pc = cursor.ip.wrapping_sub(u64::from(cursor.returned != 0));
     let known = pc >= cursor.mapping_start && pc < cursor.mapping_end;
     if !known && !tables::find_mapping(cursor, pc) {
+        let image = cursor.image;
+        if uprobe::recover(cursor, image) {
+            // The frame that was written is the trampoline's; the one that it stands for takes its place.
+            cursor.depth -= 1;
+            return false;
+        }
         return end(cursor, walk::UNMAPPED);
     }
     if cursor.mapping_flags & MAPPING_ANONYMOUS != 0 {
@@ -68,11 +74,13 @@ fn end(cursor: &mut Cursor, how: u16) -> bool {
 
 #[inline(always)]
 fn apply(cursor: &mut Cursor, rule: Rule) -> bool {
-    let offset = (i64::from(rule.cfa_offset) * 8) as u64;
+    let offset = (rule.cfa_words() * 8) as u64;
     let cfa = match rule.kind {
-        kind::SP => cursor.sp.wrapping_add(offset),
-        kind::FP | kind::FP_DEREF if cursor.fp_lost != 0 => return end(cursor, walk::LOST_FP),
-        kind::FP => cursor.fp.wrapping_add(offset),
+        kind::SP | kind::SP_FAR => cursor.sp.wrapping_add(offset),
+        kind::FP | kind::FP_SWITCH | kind::FP_DEREF if cursor.fp_lost != 0 => {
+            return end(cursor, walk::LOST_FP);
+        }
+        kind::FP | kind::FP_SWITCH => cursor.fp.wrapping_add(offset),
         kind::FP_DEREF => match read_user(cursor.fp.wrapping_add(offset)) {
             Some(cfa) => cfa,
             None => return end(cursor, walk::UNREADABLE),
@@ -95,10 +103,11 @@ fn apply(cursor: &mut Cursor, rule: Rule) -> bool {
 
 #[inline(always)]
 fn to_caller(cursor: &mut Cursor, rule: Rule, cfa: u64) -> bool {
-    if cfa <= cursor.sp {
+    // Stacks ascend, but where the next one lies nobody knows.
+    if cfa <= cursor.sp && rule.kind != kind::FP_SWITCH {
         return end(cursor, walk::BROKEN);
     }
-    let Some(ip) = read_user(cfa.wrapping_add((i64::from(rule.ra_offset) * 8) as u64)) else {
+    let Some(ip) = read_user(cfa.wrapping_add((rule.return_words() * 8) as u64)) else {
         return end(cursor, walk::UNREADABLE);
     };
     match rule.fp {

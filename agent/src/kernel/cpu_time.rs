@@ -14,6 +14,9 @@ pub struct CpuTime {
     pub idle: u64,
     /// The hypervisor ran something else in its place.
     pub stolen: u64,
+    /// Tasks and interrupts. Where it is not measured but sampled by the kernel's own tick, it is less exact than idle time, but it
+    /// stands still while the CPU is offline, which idle time does not on every kernel.
+    pub busy: u64,
 }
 
 impl CpuTime {
@@ -23,6 +26,7 @@ impl CpuTime {
         Self {
             idle: self.idle.saturating_sub(earlier.idle),
             stolen: self.stolen.saturating_sub(earlier.stolen),
+            busy: self.busy.saturating_sub(earlier.busy),
         }
     }
 }
@@ -43,9 +47,11 @@ fn parse(stat: &str, tick: u64) -> BTreeMap<u32, CpuTime> {
 fn parse_line(line: &str, tick: u64) -> Option<(u32, CpuTime)> {
     let (cpu, times) = line.strip_prefix("cpu")?.split_once(' ')?;
     let times: Vec<u64> = times.split_ascii_whitespace().map_while(|time| time.parse().ok()).collect();
-    let [_, _, _, idle, iowait, _, _, steal, ..] = times[..] else { return None };
-    let idle = idle.saturating_add(iowait).saturating_mul(tick);
-    Some((cpu.parse().ok()?, CpuTime { idle, stolen: steal.saturating_mul(tick) }))
+    let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = times[..] else { return None };
+    let sum =
+        |times: &[u64]| times.iter().fold(0, |sum: u64, time| sum.saturating_add(*time)).saturating_mul(tick);
+    let (idle, stolen) = (sum(&[idle, iowait]), sum(&[steal]));
+    Some((cpu.parse().ok()?, CpuTime { idle, stolen, busy: sum(&[user, nice, system, irq, softirq]) }))
 }
 
 #[cfg(test)]
@@ -57,7 +63,10 @@ mod tests {
     fn cpu_lines_are_read() {
         let stat = "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 40 5 6 7 8 9 10\ncpu11 0 0 0 1 0 0 0 0 0 0\nintr 5 6\ncpux 1\n";
         let times = parse(stat, 10);
-        let expected = [(0, CpuTime { idle: 450, stolen: 80 }), (11, CpuTime { idle: 10, stolen: 0 })];
+        let expected = [
+            (0, CpuTime { idle: 450, stolen: 80, busy: 190 }),
+            (11, CpuTime { idle: 10, stolen: 0, busy: 0 }),
+        ];
         assert_eq!(times, BTreeMap::from(expected));
     }
 

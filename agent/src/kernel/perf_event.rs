@@ -24,6 +24,13 @@ pub struct PerfEventError {
     pub source: io::Error,
 }
 
+impl PerfEventError {
+    /// Whether it failed because the CPU is offline (`find_get_context` in `kernel/events/core.c`).
+    pub fn cpu_is_offline(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::ENODEV)
+    }
+}
+
 /// A perf event that counts on one CPU, whichever task runs there. Closed, and so detached, on drop.
 #[derive(Debug)]
 pub struct PerfEvent {
@@ -55,6 +62,7 @@ impl PerfEvent {
         attributes.set_comm(1);
         attributes.set_comm_exec(1);
         attributes.set_task(1);
+        attributes.set_ksymbol(1);
         attributes.set_use_clockid(1);
         attributes.clockid = libc::CLOCK_MONOTONIC;
         attributes.set_watermark(1);

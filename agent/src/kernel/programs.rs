@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use agent_ebpf::rule::Rule;
 use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES, PAGE_SLOTS, PROCESS_SLOTS, Slot};
-use agent_ebpf::{MAX_CGROUPS, MAX_PIDS};
+use agent_ebpf::{MAX_CGROUPS, MAX_PIDS, UprobeOffsets};
 use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::{PerfEvent, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -140,6 +140,7 @@ impl Programs {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("ARENA", sizes.arena_blocks)
             .override_global("SLICES_PER_SECOND", &u64::from(sizes.slices_per_second), true)
+            .override_global("UPROBE_OFFSETS", &uprobe_offsets(&btf), true)
             .override_global("TASK_MM_OFFSET", &task_mm, true)
             .override_global("TASK_STACK_OFFSET", &task_stack, true)
             .map_max_entries("TIMER_RING", sizes.ring_bytes)
@@ -214,6 +215,27 @@ impl Programs {
         }
     }
 }
+
+/// [`UprobeOffsets`] as the program holds it; all 0 where the kernel does not have one of them.
+fn uprobe_offsets(btf: &Btf) -> [u32; 9] {
+    let offsets = || {
+        Some([
+            btf.member_offset("task_struct", "utask")?,
+            btf.member_offset("uprobe_task", "return_instances")?,
+            btf.member_offset("return_instance", "stack")?,
+            btf.member_offset("return_instance", "orig_ret_vaddr")?,
+            btf.member_offset("return_instance", "next")?,
+            btf.member_offset("mm_struct", "uprobes_state")?
+                + btf.member_offset("uprobes_state", "xol_area")?,
+            btf.member_offset("xol_area", "vaddr")?,
+            btf.member_offset("uprobe_task", "vaddr")?,
+            btf.member_offset("uprobe_task", "xol_vaddr")?,
+        ])
+    };
+    offsets().unwrap_or_default()
+}
+
+const _: () = assert!(size_of::<UprobeOffsets>() == size_of::<[u32; 9]>());
 
 fn check_limit(what: &'static str, count: usize, limit: u32) -> Result<(), ProgramsError> {
     if count > limit as usize { Err(ProgramsError::TooMany { what, limit, count }) } else { Ok(()) }

@@ -1,9 +1,13 @@
 //! Reading sample records from an eBPF ring buffer, in batches.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use agent_ebpf::{Resume, SampleHeader, flag, walk};
+use agent_ebpf::{Resume, SampleHeader, SlicePiece, flag, kind, walk};
 use aya::maps::{MapData, RingBuf};
+
+/// Bytes of stack in a batch after which it ends.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A ring of sample records and the reader's place in it.
 pub struct SampleRing {
@@ -17,7 +21,17 @@ pub struct SampleBatch {
     entries: Vec<Entry>,
     frames: Vec<u64>,
     slices: Vec<u8>,
+    /// By CPU, pieces of stack whose sample is still to come.
+    pieces: HashMap<u32, Pieces>,
     undecodable: u64,
+}
+
+/// Pieces of stack, put together.
+#[derive(Debug)]
+struct Pieces {
+    sequence: u64,
+    start: u64,
+    bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -28,6 +42,8 @@ struct Entry {
     resume: Option<Box<Resume>>,
     /// Index of its slice's first byte.
     slice: usize,
+    /// Bytes of its slice, with the pieces that came before.
+    slice_bytes: usize,
 }
 
 /// One sample of a batch.
@@ -39,7 +55,8 @@ pub struct RawSample<'a> {
     pub kernel: &'a [u64],
     /// User addresses, leaf first.
     pub user: &'a [u64],
-    /// Where the agent has to go on with the user stack, and the stack itself from `slice_start` on.
+    /// Where the agent has to go on with the user stack, and the stack itself from `slice_start` on: also what lies above the
+    /// record's own slice, if it came along.
     pub resume: Option<(&'a Resume, &'a [u8])>,
 }
 
@@ -48,12 +65,16 @@ impl SampleRing {
         Self { ring }
     }
 
-    /// Moves up to `most` records into `batch`, which is emptied first. Whether the ring was emptied.
+    /// Moves up to `most` records into `batch`, which is emptied first; fewer when they hold a lot of stack. Whether the ring was
+    /// emptied.
     pub fn drain(&mut self, batch: &mut SampleBatch, most: usize) -> bool {
         batch.clear();
         for _ in 0..most {
             let Some(record) = self.ring.next() else { return true };
             batch.push(&record);
+            if batch.slices.len() >= BATCH_BYTES {
+                break;
+            }
         }
         false
     }
@@ -74,6 +95,35 @@ impl SampleBatch {
     }
 
     fn decode(&mut self, record: &[u8]) -> Option<()> {
+        let kind = record.get(std::mem::offset_of!(SampleHeader, kind)..)?.first_chunk()?;
+        if u16::from_ne_bytes(*kind) == kind::SLICE {
+            self.decode_piece(record)
+        } else {
+            self.decode_sample(record)
+        }
+    }
+
+    fn decode_piece(&mut self, record: &[u8]) -> Option<()> {
+        let (piece, bytes) = record.split_at_checked(size_of::<SlicePiece>())?;
+        // SAFETY: the slice has the structure's size, and every bit pattern is valid (integers only).
+        let piece = unsafe { piece.as_ptr().cast::<SlicePiece>().read_unaligned() };
+        let bytes = bytes.get(..usize::try_from(piece.bytes).ok()?)?;
+        let SlicePiece { sequence, start, cpu, .. } = piece;
+        match self.pieces.get_mut(&cpu) {
+            Some(pieces)
+                if pieces.sequence == sequence && pieces.start + pieces.bytes.len() as u64 == start =>
+            {
+                pieces.bytes.extend_from_slice(bytes);
+            }
+            // Others that are there belong to a sample that the ring had no room for.
+            _ => {
+                self.pieces.insert(cpu, Pieces { sequence, start, bytes: bytes.to_vec() });
+            }
+        }
+        Some(())
+    }
+
+    fn decode_sample(&mut self, record: &[u8]) -> Option<()> {
         let (header, body) = record.split_at_checked(size_of::<SampleHeader>())?;
         // SAFETY: the slice has the header's size, and every bit pattern is a valid header (integers only).
         let header = unsafe { header.as_ptr().cast::<SampleHeader>().read_unaligned() };
@@ -81,10 +131,19 @@ impl SampleBatch {
         let (frames, rest) = body.split_at_checked(count * size_of::<u64>())?;
         let resumes = walk::resumes(header.walk) && header.flags & flag::NO_SLICE == 0;
         let (resume, slice) = if resumes { resume(rest)? } else { (None, &[][..]) };
-        self.entries.push(Entry { header, frames: self.frames.len(), resume, slice: self.slices.len() });
+        let pieces = self.pieces.remove(&header.cpu).filter(|pieces| {
+            let end = resume.as_ref().map(|resume| resume.slice_start + u64::from(resume.slice_bytes));
+            pieces.sequence == header.sequence && end == Some(pieces.start)
+        });
+        let above = pieces.map_or(Vec::new(), |pieces| pieces.bytes);
+        let slice_bytes = slice.len() + above.len();
+        let entry =
+            Entry { header, frames: self.frames.len(), resume, slice: self.slices.len(), slice_bytes };
+        self.entries.push(entry);
         let (frames, _) = frames.as_chunks::<8>();
         self.frames.extend(frames.iter().map(|frame| u64::from_ne_bytes(*frame)));
         self.slices.extend_from_slice(slice);
+        self.slices.extend_from_slice(&above);
         Some(())
     }
 
@@ -95,12 +154,12 @@ impl SampleBatch {
 
     /// The samples of the batch.
     pub fn samples(&self) -> impl Iterator<Item = RawSample<'_>> {
-        self.entries.iter().map(|Entry { header, frames, resume, slice }| {
+        self.entries.iter().map(|Entry { header, frames, resume, slice, slice_bytes }| {
             let frames = &self.frames[*frames..];
             let (kernel, rest) = frames.split_at(usize::from(header.kernel_frames));
             let user = &rest[..usize::from(header.user_frames)];
             let resume = resume.as_deref();
-            let resume = resume.map(|resume| (resume, &self.slices[*slice..][..resume.slice_bytes as usize]));
+            let resume = resume.map(|resume| (resume, &self.slices[*slice..][..*slice_bytes]));
             RawSample { header, kernel, user, resume }
         })
     }
@@ -153,6 +212,53 @@ mod tests {
             batch.samples().map(|sample| (sample.kernel.to_vec(), sample.user.to_vec())).collect();
         assert_eq!(samples, [(vec![], vec![40]), (vec![10], vec![20, 30])]);
         assert_eq!(batch.undecodable(), 0);
+    }
+
+    fn piece(cpu: u32, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
+        let bytes = stack.len() as u64;
+        let piece = SlicePiece { sequence, start, bytes, cpu, kind: kind::SLICE, ..SlicePiece::default() };
+        // SAFETY: plain data without padding.
+        let piece: [u8; size_of::<SlicePiece>()] = unsafe { std::mem::transmute(piece) };
+        [&piece[..], stack].concat()
+    }
+
+    fn sample_with_slice(cpu: u32, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
+        let header = SampleHeader { sequence, cpu, walk: walk::COLD_PAGE, ..SampleHeader::default() };
+        let resume = Resume {
+            ip: 0,
+            sp: 0,
+            fp: 0,
+            slice_start: start,
+            returned: 0,
+            slice_bytes: stack.len() as u32,
+            registers: [0; agent_ebpf::REGISTERS],
+        };
+        // SAFETY: plain data without padding, both.
+        let (header, resume) = unsafe {
+            (
+                std::mem::transmute::<SampleHeader, [u8; size_of::<SampleHeader>()]>(header),
+                std::mem::transmute::<Resume, [u8; size_of::<Resume>()]>(resume),
+            )
+        };
+        [&header[..], &resume, stack].concat()
+    }
+
+    /// Pieces of stack go behind the slice of the sample that they came before, whatever other CPUs send in between; those of a
+    /// sample that never came, or that do not follow on, go nowhere.
+    #[test]
+    fn pieces_of_stack_find_their_sample() {
+        let mut batch = SampleBatch::default();
+        batch.push(&piece(1, 6, 0x1008, &[9; 8]));
+        batch.push(&piece(1, 7, 0x1008, &[2; 8]));
+        batch.push(&piece(0, 7, 0x2010, &[5; 8]));
+        batch.push(&piece(1, 7, 0x1010, &[3; 8]));
+        batch.push(&sample_with_slice(1, 7, 0x1000, &[1; 8]));
+        batch.push(&sample_with_slice(0, 7, 0x2000, &[4; 8]));
+        batch.push(&sample_with_slice(1, 8, 0x1000, &[6; 8]));
+        let slices: Vec<_> = batch.samples().filter_map(|sample| Some(sample.resume?.1.to_vec())).collect();
+        let whole: Vec<u8> = [[1; 8], [2; 8], [3; 8]].concat();
+        assert_eq!(slices, [whole, vec![4; 8], vec![6; 8]]);
+        assert_eq!((batch.undecodable(), batch.pieces.len()), (0, 0));
     }
 
     /// Records that are too short are counted and left out.

@@ -33,6 +33,13 @@ impl UnwindTables {
         }
     }
 
+    /// Whether the allocation at word `first` is `words`, header included, whenever it was last used.
+    pub fn holds(&self, first: u32, words: &[u32]) -> bool {
+        (first as usize..).zip(words).enumerate().all(|(place, (index, word))| {
+            place == HEADER_HIT as usize || self.arena.word(index).load(Ordering::Relaxed) == *word
+        })
+    }
+
     /// Makes the header at word `first` something that no key matches: who has read what follows it finds out.
     pub fn erase_header(&self, first: u32) {
         for index in 0..HEADER_HIT as usize {
@@ -132,6 +139,16 @@ impl SlotTable {
         if let Some(slot) = self.slot_of(key) {
             self.key(slot).store(0, Ordering::SeqCst);
         }
+    }
+
+    /// Whether `key` can be published without sending another one away.
+    pub fn has_room(&self, key: u64) -> bool {
+        self.slot_of(key).or_else(|| self.free_slot(key)).is_some()
+    }
+
+    /// Slots in all.
+    pub fn slots(&self) -> usize {
+        self.count as usize
     }
 
     /// Slots in use.

@@ -23,6 +23,11 @@ pub fn processes() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
+/// Whether the process has a thread besides its main thread, which may have ended and is listed nevertheless.
+pub fn has_other_threads(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
+}
+
 /// Reads one process. An error when it is gone or may not be looked at.
 pub fn read(pid: u32, modules: &ModuleTable) -> io::Result<ProcessSnapshot> {
     let comm = fs::read(format!("/proc/{pid}/comm"))?;
@@ -59,8 +64,14 @@ pub fn module_key(path: &str, hint: FileHint) -> ModuleKey {
     match path {
         "[vdso]" => ModuleKey::Vdso,
         // Memory without a file is `//anon` or empty; `[heap]`, `[stack]`, `[anon:…]` and `anon_inode:…` are names
-        // of such memory. memfds and System V segments have names that begin with a slash but no ELF file.
-        _ if !path.starts_with('/') || path.starts_with("//anon") => ModuleKey::Anonymous,
+        // of such memory. memfds and System V segments have names that begin with a slash but no ELF file; of these, .NET
+        // keeps its generated code in one (`CreateDoubleMemoryMapper`), where it is written through another mapping.
+        _ if !path.starts_with('/')
+            || path.starts_with("//anon")
+            || path.starts_with("/memfd:doublemapper") =>
+        {
+            ModuleKey::Anonymous
+        }
         _ => {
             let path = path.strip_suffix(" (deleted)").unwrap_or(path);
             ModuleKey::File { path: path.into(), hint }
@@ -81,7 +92,9 @@ mod tests {
         let snapshot = read(pid, &modules).expect("this process is there");
         let here = this_process_is_read as *const () as u64;
         let mapping = snapshot.mappings.find(here).expect("the code is mapped");
-        let ModuleKey::File { path, .. } = modules.get(mapping.module).key else { panic!("not a file") };
+        let ModuleKey::File { path, .. } = modules.get(mapping.module).expect("just interned").key else {
+            panic!("not a file")
+        };
         let executable = std::env::current_exe().expect("an executable");
         assert_eq!(&*path, executable.to_str().expect("UTF-8"));
     }

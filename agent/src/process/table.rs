@@ -1,13 +1,14 @@
 //! Every process that is known, kept up to date by side-band events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use crate::kernel::sideband::record::{NewMapping, ProcessChange, ProcessEvent};
 use crate::process::mappings::{Mapping, Mappings};
-use crate::process::module::{ModuleTable, Witness};
+use crate::process::module::{ModuleId, ModuleTable, Witness};
 use crate::process::scan::{self, ProcessSnapshot};
+use crate::table_use::TableUse;
 
 /// Nanoseconds between two readings of one process's `/proc/PID/maps` for addresses that no mapping holds.
 const REREAD_INTERVAL: u64 = 1_000_000_000;
@@ -33,6 +34,8 @@ pub struct Process {
     mappings: Option<Mappings>,
     stale: bool,
     exited: Option<u64>,
+    /// Whether `/proc` did not list it the last time that anybody looked.
+    missing: bool,
     last_read: u64,
     last_sampled: u64,
 }
@@ -53,7 +56,7 @@ pub struct ProcessTable {
 pub enum ProcessUpdate {
     /// The process's mappings have changed.
     Mappings(u32),
-    /// The process has ended, or runs another program.
+    /// The process has ended, runs another program, or was forgotten.
     Ended(u32),
 }
 
@@ -68,6 +71,8 @@ pub struct ProcessCounts {
     pub unknown: u64,
     /// Processes whose mappings were forgotten to stay within the budget.
     pub forgotten: u64,
+    /// Processes whose end nothing told of.
+    pub ended_unseen: u64,
 }
 
 impl ProcessTable {
@@ -132,9 +137,11 @@ impl ProcessTable {
             Some(process) if !process.stale => process.last_sampled = time,
             _ => {
                 self.counts.rereads += 1;
-                if self.read(pid, time).is_err() {
+                if let Err(error) = self.read(pid, time) {
                     self.counts.unknown += 1;
-                    self.processes.insert(pid, Process::unknown(comm(), time));
+                    // If it is gone, nothing may tell of its end any more.
+                    let exited = is_gone(&error).then_some(time);
+                    self.processes.insert(pid, Process { exited, ..Process::unknown(comm(), time) });
                 }
             }
         }
@@ -160,15 +167,68 @@ impl ProcessTable {
 
     /// Forgets processes that ended long before `now`, and keeps the rest within the budget.
     pub fn clean_up(&mut self, now: u64) {
-        self.processes.retain(|_, process| {
-            process.exited.is_none_or(|exited| now.saturating_sub(exited) < REMEMBER_EXITED)
+        let Self { processes, updates, .. } = self;
+        processes.retain(|pid, process| {
+            if process.exited.is_none_or(|exited| now.saturating_sub(exited) < REMEMBER_EXITED) {
+                return true;
+            }
+            if scan::has_other_threads(*pid) {
+                // Only its main thread has ended.
+                process.exited = None;
+                return true;
+            }
+            // Samples may have come after its end, so whoever keeps a copy is told again.
+            updates.push(ProcessUpdate::Ended(*pid));
+            false
         });
+        if processes.capacity() > 4 * processes.len().max(256) {
+            processes.shrink_to_fit();
+        }
         self.enforce_budget();
+    }
+
+    /// Finds out which processes have ended though nothing told of it, because events were lost: those that `/proc` does not list,
+    /// at this call and the one before. What is told of the others is then long known.
+    pub fn reconcile(&mut self, now: u64) -> io::Result<()> {
+        let there: HashSet<u32> = scan::processes()?.into_iter().collect();
+        let Self { processes, updates, counts, .. } = self;
+        for (pid, process) in processes.iter_mut().filter(|(_, process)| process.exited.is_none()) {
+            let was_missing = std::mem::replace(&mut process.missing, !there.contains(pid));
+            if process.missing && was_missing {
+                process.exited = Some(now);
+                counts.ended_unseen += 1;
+                updates.push(ProcessUpdate::Ended(*pid));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the modules that processes map to `used`.
+    pub fn add_modules(&self, used: &mut HashSet<ModuleId>) {
+        for mappings in self.processes.values().filter_map(|process| process.mappings.as_ref()) {
+            used.extend(mappings.iter().map(|mapping| mapping.module));
+        }
+    }
+
+    /// The modules that addresses refer to.
+    pub fn modules(&self) -> &ModuleTable {
+        &self.modules
+    }
+
+    /// How full the table is.
+    pub fn table_use(&self) -> TableUse {
+        let bytes = self.processes.values().map(Process::bytes).sum();
+        TableUse { name: "processes", entries: self.processes.len(), bytes, budget: self.budget }
     }
 
     /// What happened so far.
     pub fn counts(&self) -> ProcessCounts {
         self.counts
+    }
+
+    /// The processes that are known, in no order; those that ended lately are among them.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.keys().copied()
     }
 
     /// How many processes are known.
@@ -189,6 +249,7 @@ impl ProcessTable {
             mappings: (!snapshot.mappings.is_empty()).then_some(snapshot.mappings),
             stale: false,
             exited: None,
+            missing: false,
             last_read: now,
             last_sampled: now,
         };
@@ -239,14 +300,20 @@ impl ProcessTable {
     }
 
     fn fork(&mut self, pid: u32, parent_pid: u32) {
-        if let Some(parent) = self.processes.get(&parent_pid) {
-            let child = Process { exited: None, ..parent.clone() };
-            self.processes.insert(pid, child);
+        let parent = self.processes.get(&parent_pid);
+        let child = parent.map(|parent| Process { exited: None, missing: false, ..parent.clone() });
+        let before = match child {
+            Some(child) => self.processes.insert(pid, child),
+            None => self.processes.remove(&pid),
+        };
+        if before.is_some() {
+            // Another process had this number.
+            self.updates.push(ProcessUpdate::Ended(pid));
         }
     }
 
     fn enforce_budget(&mut self) {
-        let mut used: usize = self.processes.values().map(Process::heap_bytes).sum();
+        let mut used: usize = self.processes.values().map(Process::bytes).sum();
         if used <= self.budget {
             return;
         }
@@ -257,9 +324,12 @@ impl ProcessTable {
             if used <= self.budget {
                 break;
             }
-            if let Some(process) = self.processes.get_mut(&pid) {
-                used -= process.heap_bytes();
-                process.mappings = None;
+            if let Some(process) = self.processes.get_mut(&pid)
+                && process.mappings.take().is_some_and(|mappings| {
+                    used -= mappings.heap_bytes();
+                    true
+                })
+            {
                 process.stale = true;
                 self.counts.forgotten += 1;
             }
@@ -269,7 +339,8 @@ impl ProcessTable {
 
 impl Process {
     fn unknown(comm: Arc<str>, time: u64) -> Self {
-        Self { comm, mappings: None, stale: false, exited: None, last_read: time, last_sampled: time }
+        let (mappings, stale, exited, missing) = (None, false, None, false);
+        Self { comm, mappings, stale, exited, missing, last_read: time, last_sampled: time }
     }
 
     fn partly_known(pid: u32) -> Self {
@@ -281,9 +352,16 @@ impl Process {
         self.mappings.as_ref()?.find(address)
     }
 
-    fn heap_bytes(&self) -> usize {
-        self.mappings.as_ref().map_or(0, Mappings::heap_bytes)
+    /// Bytes that the process takes, an estimate from above: a place in a hash table that is half full, its name, its mappings.
+    fn bytes(&self) -> usize {
+        const ENTRY: usize = 2 * (size_of::<(u32, Process)>() + 1) + 2 * size_of::<usize>();
+        ENTRY + self.comm.len() + self.mappings.as_ref().map_or(0, Mappings::heap_bytes)
     }
+}
+
+/// Whether `/proc` knows no such process.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 #[cfg(test)]
@@ -370,6 +448,44 @@ mod tests {
         assert_eq!(table.place(pid, 0x9000, 3 * REREAD_INTERVAL), Place::Unmapped);
         assert!(matches!(table.place(pid, 0x1800, 3 * REREAD_INTERVAL), Place::Mapped(_)));
         child.wait().expect("waited for");
+    }
+
+    /// A process whose end was lost, one that was gone before it was sampled, and one whose number is given anew: none stays.
+    #[test]
+    fn nothing_stays_of_processes_that_ended_unseen() {
+        let mut table = table();
+        table.apply(map(PID, 0x1000, "/bin/sh"));
+        table.sampled(PID + 1, || "ghost".into(), 1);
+        table.apply(map(PID + 2, 0x1000, "/bin/sh"));
+        table.apply(event(2, ProcessChange::Exit { pid: PID + 2, tid: PID + 2 }));
+        let fork = ProcessChange::Fork { pid: PID + 2, parent_pid: PID + 3, tid: PID + 2 };
+        table.apply(event(3, fork));
+        assert_eq!(table.place(PID + 2, 0x1800, 3), Place::UnknownProcess, "the one before had this mapping");
+        table.take_updates();
+        table.reconcile(4).expect("/proc is there");
+        assert_eq!(table.counts().ended_unseen, 0, "its end may still be told");
+        table.reconcile(4).expect("/proc is there");
+        assert_eq!(table.counts().ended_unseen, 1);
+        table.clean_up(4 + REMEMBER_EXITED);
+        assert_eq!((table.len(), table.table_use().bytes), (0, 0));
+        let told: Vec<_> = table.take_updates();
+        assert!(told.contains(&ProcessUpdate::Ended(PID)) && told.contains(&ProcessUpdate::Ended(PID + 1)));
+    }
+
+    /// A process whose main thread has ended lives on, for as long as another thread does.
+    #[test]
+    fn a_main_thread_is_not_the_process() {
+        let mut table = table();
+        let pid = std::process::id();
+        table.scan(1).expect("/proc is there");
+        std::thread::scope(|scope| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || ended.recv());
+            table.apply(event(2, ProcessChange::Exit { pid, tid: pid }));
+            table.clean_up(2 + REMEMBER_EXITED);
+            drop(end);
+        });
+        assert!(table.comm(pid).is_some());
     }
 
     /// Over the budget, mappings are forgotten (and counted), and read again when a sample comes.

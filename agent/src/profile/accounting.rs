@@ -17,13 +17,16 @@ pub enum LostCause {
     RingFull,
     /// No scratch record was free in the program: it interrupted itself.
     ScratchBusy,
+    /// A CPU had come online, and its timer was not started yet.
+    CpuReturned,
     /// The agent read a record that it could not decode, or a sequence number was missing.
     Undecodable,
 }
 
 impl LostCause {
     /// Every cause, in the order in which reports list them.
-    pub const ALL: [Self; 4] = [Self::KernelSkipped, Self::RingFull, Self::ScratchBusy, Self::Undecodable];
+    pub const ALL: [Self; 5] =
+        [Self::KernelSkipped, Self::RingFull, Self::ScratchBusy, Self::CpuReturned, Self::Undecodable];
 
     /// The value of the `cause` label in metrics, logs and profiles.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl LostCause {
             Self::KernelSkipped => "kernel_skipped",
             Self::RingFull => "ring_full",
             Self::ScratchBusy => "scratch_busy",
+            Self::CpuReturned => "cpu_returned",
             Self::Undecodable => "undecodable",
         }
     }

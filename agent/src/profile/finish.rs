@@ -10,7 +10,7 @@ use crate::profile::model::{FrameKind, Function, Labels, Line, Location, Module,
 use crate::profile::window::{Counted, Window};
 use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
-use crate::symbol::symbols::{FunctionName, ModuleInfo, Symbols};
+use crate::symbol::symbols::{ModuleInfo, SourceFrame, Symbols};
 
 /// A window's samples with names, and what became of its frames.
 #[derive(Debug, Default)]
@@ -37,10 +37,8 @@ pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>)
     let frames: Vec<_> = window
         .frames()
         .iter()
-        .map(|frame| {
-            let symbols = resolver.resolve(*frame);
-            (tables.location(*frame, &symbols), symbols.unresolved)
-        })
+        .zip(resolver.resolve_all(window.frames()))
+        .map(|(frame, symbols)| (tables.location(*frame, &symbols), symbols.unresolved))
         .collect();
     let mut finished = Finished::default();
     for line in window.counted() {
@@ -99,15 +97,21 @@ impl Tables {
             (_, Some(_)) => FrameKind::User,
             (_, None) => FrameKind::Marker,
         };
-        let FunctionName { name, system_name } = &symbols.function;
-        // Symbol tables come from strangers: what would harm a terminal or a reader of the file is made harmless here, once.
-        let (mut name, system_name) = (printable(name).into_owned(), printable(system_name).into_owned());
+        let lines = symbols.frames.iter().map(|source| self.line(frame, source)).collect();
+        self.locations.index(Location { module, address: symbols.address, kind, lines })
+    }
+
+    fn line(&mut self, frame: Frame, source: &SourceFrame) -> Line {
+        // Symbol tables and debug information come from strangers: what would harm a terminal or a reader of the file is made
+        // harmless here, once.
+        let harmless = |text: &str| printable(text).into_owned();
+        let mut name = harmless(&source.function.name);
         if frame.is_guessed() {
             name.push_str(" [guessed]");
         }
-        let function = self.functions.index(Function { name, system_name, file: None });
-        let lines = vec![Line { function, line: 0 }];
-        self.locations.index(Location { module, address: symbols.address, kind, lines })
+        let system_name = harmless(&source.function.system_name);
+        let file = source.file.as_deref().map(harmless);
+        Line { function: self.functions.index(Function { name, system_name, file }), line: source.line }
     }
 }
 

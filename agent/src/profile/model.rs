@@ -78,7 +78,7 @@ impl Profile {
 /// A file (or the kernel, or the vDSO) that code was executed from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Module {
-    /// Path inside the process's mount namespace, or `[kernel]`, `[vdso]`, `[anon]`.
+    /// Path inside the process's mount namespace, or `[kernel]`, `[vdso]`, `[jit]`, `[anon]`.
     pub path: String,
     /// GNU build id in lower-case hex, where the file has one.
     pub build_id: Option<String>,

@@ -1,11 +1,13 @@
 //! A window: the samples of a stretch of time, counted by (task, stack), with everything held once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::process::module::ModuleId;
 use crate::profile::accounting::TruncatedCause;
 use crate::symbol::frame::Frame;
+use crate::table_use::TableUse;
 
 /// Whose samples are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +114,19 @@ impl Window {
     /// Samples counted.
     pub fn samples(&self) -> u64 {
         self.samples
+    }
+
+    /// Adds the modules that frames lie in to `used`.
+    pub fn add_modules(&self, used: &mut HashSet<ModuleId>) {
+        used.extend(self.frames().iter().filter_map(|frame| match frame {
+            Frame::User { module, .. } => Some(*module),
+            _ => None,
+        }));
+    }
+
+    /// How full the window is.
+    pub fn table_use(&self) -> TableUse {
+        TableUse { name: "window", entries: self.counts.len(), bytes: self.used, budget: self.budget }
     }
 
     /// Bytes used, an estimate from above.

@@ -1,7 +1,7 @@
 //! The collector: reads rings and side-band, in the order of time, and turns addresses into frames at once,
 //! because the process may be gone a millisecond later.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,18 +13,25 @@ use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing};
 use crate::kernel::sideband::Sideband;
 use crate::kernel::sideband::record::ProcessEvent;
 use crate::process::mappings::Mappings;
+use crate::process::module::Unneeded;
 use crate::process::table::{Place, ProcessTable, ProcessUpdate};
 use crate::profile::accounting::TruncatedCause;
 use crate::profile::window::{Task, Window};
 use crate::profiler::pending::{Pending, PendingWalks};
 use crate::profiler::stack::StackBuilder;
+use crate::profiler::walk_tally::{WalkCounts, WalkTally};
 use crate::symbol::resolver::Resolver;
+use crate::table_use::TableUse;
 use crate::unwind::finish::{FinishedWalk, UnfinishedWalk, WalkEnd};
 use crate::unwind::stack_slice::StackSlice;
 use crate::unwind::unwinder::{Unwinder, WalkRequest};
 
 /// Records read from a ring in one go: the rest waits for the side-band to be read once more.
 const BATCH: usize = 4096;
+/// Nanoseconds between two looks at what is not needed any more.
+const TIDY_INTERVAL: u64 = 10_000_000_000;
+/// The same while there is hardly room for another module.
+const URGENT_INTERVAL: u64 = 1_000_000_000;
 /// How long the end of a window waits for walks that are being finished.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,12 +57,16 @@ pub struct Collector {
     events: Vec<ProcessEvent>,
     stack: StackBuilder,
     pending: PendingWalks,
+    walks: WalkTally,
     /// Processes whose mappings the unwinder has,
     published: HashSet<u32>,
     /// those of them whose mappings have changed since,
     changed: HashSet<u32>,
     /// and those that have ended; both as long as the unwinder has not been told.
     ended: HashSet<u32>,
+    /// What the unwinder has not been told of yet.
+    unneeded: VecDeque<Unneeded>,
+    tidied: u64,
     received: BTreeMap<u32, u64>,
     undecodable: u64,
     finished_here: u64,
@@ -71,9 +82,12 @@ impl Collector {
             events: Vec::new(),
             stack: StackBuilder::default(),
             pending: PendingWalks::default(),
+            walks: WalkTally::default(),
             published: HashSet::new(),
             changed: HashSet::new(),
             ended: HashSet::new(),
+            unneeded: VecDeque::new(),
+            tidied: monotonic_now(),
             received: BTreeMap::new(),
             undecodable: 0,
             finished_here: 0,
@@ -88,7 +102,10 @@ impl Collector {
                 break;
             }
         }
-        self.sources.processes.clean_up(monotonic_now());
+        let now = monotonic_now();
+        self.sources.processes.clean_up(now);
+        self.tidy(window, now);
+        self.pass_on_updates();
     }
 
     /// Takes in the walks that are still being finished; those that take too long are kept as they are.
@@ -144,6 +161,50 @@ impl Collector {
         self.finished_here
     }
 
+    /// From time to time: processes whose end nothing told of, and modules that nothing refers to, in `window` or elsewhere. No
+    /// other window may have frames whose names are still to be looked up.
+    fn tidy(&mut self, window: &Window, now: u64) {
+        let Self { sources: Sources { processes, resolver, .. }, pending, unneeded, tidied, .. } = self;
+        let urgent = processes.modules().is_nearly_full();
+        let interval = if urgent { URGENT_INTERVAL } else { TIDY_INTERVAL };
+        if now.saturating_sub(*tidied) < interval {
+            return;
+        }
+        *tidied = now;
+        if let Err(error) = processes.reconcile(now) {
+            tracing::warn!("cannot list /proc: {error}");
+        }
+        let mut used = HashSet::new();
+        processes.add_modules(&mut used);
+        pending.add_modules(&mut used);
+        window.add_modules(&mut used);
+        let found = processes.modules().retire(&used, now);
+        if found == Unneeded::default() {
+            return;
+        }
+        resolver.close(&found.idle);
+        if !found.retired.is_empty() {
+            resolver.forget(&found.retired.iter().copied().collect());
+        }
+        unneeded.push_back(found);
+    }
+
+    /// How full every table is that grows with what happens on the machine, the window's excepted.
+    pub fn table_uses(&self) -> Vec<TableUse> {
+        let Sources { processes, unwinder, resolver, .. } = &self.sources;
+        let mut all = vec![processes.table_use(), processes.modules().table_use()];
+        all.push(self.pending.table_use(BATCH));
+        // Three sets of process ids: no more than there are processes, but for those that the unwinder is not told of yet.
+        let told = self.published.len() + self.changed.len() + self.ended.len();
+        let budget = (3 * processes.len()).max(told);
+        let each = 2 * (size_of::<u32>() + 1);
+        let name = "published processes";
+        all.push(TableUse { name, entries: told, bytes: told * each, budget: budget * each });
+        all.extend(unwinder.table_uses());
+        all.extend(resolver.table_uses());
+        all
+    }
+
     /// One batch. Samples are read first: whatever a process did before one of them is in the side-band by
     /// then. Events that are younger than the batch wait, because samples between them may still come.
     fn turn_once(&mut self, window: &mut Window) -> bool {
@@ -153,6 +214,9 @@ impl Collector {
         batch.sort_by_time();
         self.undecodable += batch.undecodable();
         self.sources.sideband.drain(&mut self.events);
+        for code in self.sources.sideband.take_kernel_code() {
+            self.sources.resolver.kernel_code_loaded(code);
+        }
         self.events.sort_by_key(|event| event.time);
         let events = std::mem::take(&mut self.events);
         let mut events = events.into_iter().peekable();
@@ -177,6 +241,9 @@ impl Collector {
     fn take_in(&mut self, sample: RawSample<'_>, window: &mut Window) {
         let header = sample.header;
         *self.received.entry(header.cpu).or_default() += 1;
+        if let Some(past) = self.walks.count(header) {
+            log_walks(&past);
+        }
         self.sources.processes.sampled(header.pid, || thread_name(header), header.timestamp);
         let pending = Pending {
             header: *header,
@@ -217,6 +284,8 @@ impl Collector {
             frames: pending.user.clone(),
             mappings: pending.mappings.clone().unwrap_or_default(),
         };
+        // An exec that comes before the sample must not take away what the sample brings.
+        self.pass_on_updates();
         let token = self.pending.add(pending);
         match self.sources.unwinder.request(WalkRequest { token, pid, image, publish, walk: unfinished }) {
             Ok(()) if publish => {
@@ -236,7 +305,7 @@ impl Collector {
         self.stack.begin(&pending.kernel);
         for (index, ip) in pending.user.iter().enumerate() {
             let address = ip.wrapping_sub(u64::from(index > 0));
-            self.stack.push_user(pending.header.pid, pending.mappings.as_ref(), address, false);
+            self.stack.push_user(&pending.header, pending.mappings.as_ref(), address, false);
         }
         let truncated = kernel_depth(&pending.header).or(match pending.header.walk {
             walk::NONE | walk::COMPLETE => None,
@@ -254,7 +323,7 @@ impl Collector {
         self.stack.begin(&pending.kernel);
         for frame in &walk.frames {
             let address = frame.ip.wrapping_sub(u64::from(frame.returned));
-            self.stack.push_user(pending.header.pid, pending.mappings.as_ref(), address, frame.guessed);
+            self.stack.push_user(&pending.header, pending.mappings.as_ref(), address, frame.guessed);
         }
         let truncated = kernel_depth(&pending.header).or(match walk.end {
             WalkEnd::Complete => None,
@@ -275,7 +344,8 @@ impl Collector {
 
     /// Lets the unwinder know what has become of processes whose mappings it has.
     fn pass_on_updates(&mut self) {
-        let Self { sources: Sources { processes, unwinder, .. }, published, changed, ended, .. } = self;
+        let Self { sources, published, changed, ended, unneeded, .. } = self;
+        let Sources { processes, unwinder, .. } = sources;
         for update in processes.take_updates() {
             match update {
                 ProcessUpdate::Mappings(pid) if published.contains(&pid) => {
@@ -286,6 +356,12 @@ impl Collector {
                     ended.insert(pid);
                 }
                 ProcessUpdate::Mappings(_) | ProcessUpdate::Ended(_) => {}
+            }
+        }
+        while let Some(found) = unneeded.pop_front() {
+            if !unwinder.retire(found.clone()) {
+                unneeded.push_front(found);
+                break;
             }
         }
         ended.retain(|pid| !unwinder.forget(*pid));
@@ -301,6 +377,25 @@ impl Collector {
             thread: self.per_thread.then_some((header.tid, name)),
         }
     }
+}
+
+/// What a second's walks came to. `cargo xtask bench unwind` reads it.
+fn log_walks(walks: &WalkCounts) {
+    let WalkCounts { walked, new_process, unmapped, cold_page, slow_rule, no_rule, lost_fp, over_budget } =
+        *walks;
+    let slow = walks.slow();
+    tracing::debug!(
+        walked,
+        slow,
+        new_process,
+        unmapped,
+        cold_page,
+        slow_rule,
+        no_rule,
+        lost_fp,
+        over_budget,
+        "user stacks in a second"
+    );
 }
 
 fn kernel_depth(header: &SampleHeader) -> Option<TruncatedCause> {

@@ -56,7 +56,12 @@ impl CpuProfiler {
         Ok(profiler)
     }
 
-    /// Samples on exactly the CPUs in `online` from now on.
+    /// CPUs that are sampled.
+    pub fn cpus(&self) -> BTreeSet<u32> {
+        self.running.iter().map(PerfEvent::cpu).collect()
+    }
+
+    /// Samples on exactly the CPUs in `online` from now on, but for those that are offline again: the next list will say so.
     pub fn follow_cpus(
         &mut self,
         programs: &mut Programs,
@@ -69,14 +74,21 @@ impl CpuProfiler {
             *self.retired.entry(event.cpu()).or_default() += event.count()?;
             self.seen.remove(&event.cpu());
         }
-        let sampled: BTreeSet<u32> = self.running.iter().map(PerfEvent::cpu).collect();
+        let sampled = self.cpus();
         let times = cpu_time::read().map_err(CpuProfilerError::IdleTimes)?;
         for cpu in online.difference(&sampled) {
-            let event = PerfEvent::cpu_clock(*cpu, self.period)?;
+            let event = match PerfEvent::cpu_clock(*cpu, self.period) {
+                Err(error) if error.cpu_is_offline() => {
+                    tracing::info!(cpu, "the CPU went offline before it could be sampled");
+                    continue;
+                }
+                opened => opened?,
+            };
             event.attach(programs.load_cpu_sampler()?)?;
             event.enable()?;
             self.running.push(event);
-            self.began.insert(*cpu, times.get(cpu).copied().unwrap_or_default());
+            // Of one that returned, what it did since its first start is asked for.
+            self.began.entry(*cpu).or_insert_with(|| times.get(cpu).copied().unwrap_or_default());
         }
         Ok(())
     }
@@ -122,10 +134,16 @@ impl CpuProfiler {
             *enabled.entry(event.cpu()).or_default() += event.count()?;
         }
         let ledger = enabled.into_iter().map(|(cpu, enabled)| {
-            // A CPU that was offline in between has no idle time that could be held against its events.
-            let began = self.began.get(&cpu).filter(|_| !self.retired.contains_key(&cpu));
-            let time = times.get(&cpu).zip(began).map(|(now, began)| now.since(*began));
-            (cpu, CpuLedger::new(enabled, self.period, self.counters.on_cpu(cpu), time))
+            let time = times.get(&cpu).zip(self.began.get(&cpu)).map(|(now, began)| now.since(*began));
+            let counters = self.counters.on_cpu(cpu);
+            let ledger = match time {
+                // A CPU that was offline in between has no idle time that could be held against its events.
+                Some(time) if self.retired.contains_key(&cpu) => {
+                    CpuLedger::of_returned(enabled, self.period, counters, time.busy)
+                }
+                time => CpuLedger::new(enabled, self.period, counters, time),
+            };
+            (cpu, ledger)
         });
         Ok(ledger.collect())
     }

@@ -6,7 +6,7 @@ use crate::kernel::cpu_time::CpuTime;
 
 /// What one CPU's timer did in a window.
 ///
-/// `ticks == counters.fired + asleep + kernel_skipped`.
+/// `ticks == counters.fired + asleep + kernel_skipped + unwatched`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuLedger {
     /// Nanoseconds for which the timer was enabled.
@@ -20,6 +20,8 @@ pub struct CpuLedger {
     pub asleep: u64,
     /// Ticks that should have run the program and did not.
     pub kernel_skipped: u64,
+    /// Ticks that would have been, for what the CPU did after it had come online and before its timer was started.
+    pub unwatched: u64,
     /// Nanoseconds for which tasks and interrupts had the CPU, as the kernel measured it, where it did.
     busy: Option<u64>,
 }
@@ -35,7 +37,20 @@ impl CpuLedger {
         let idle_ticks = time.map_or(0, |time| (time.idle + period / 2) / period);
         let asleep = idle_ticks.saturating_sub(counters.idle).min(missing);
         let busy = time.map(|time| enabled.saturating_sub(time.idle + time.stolen));
-        Self { enabled, ticks, counters, asleep, kernel_skipped: missing - asleep, busy }
+        Self { enabled, ticks, counters, asleep, kernel_skipped: missing - asleep, unwatched: 0, busy }
+    }
+
+    /// The same for a CPU that was offline in between, and whose tasks and interrupts had it for `busy` nanoseconds from the first
+    /// start of its timer on. Its idle time says nothing; what was busy and is in no run of the program is lost.
+    pub fn of_returned(enabled: u64, period: u64, counters: CpuCounters, busy: u64) -> Self {
+        let ticks = (enabled / period).max(counters.fired);
+        let missing = ticks - counters.fired;
+        let lost =
+            ((busy + period / 2) / period).saturating_sub(counters.fired - counters.idle.min(counters.fired));
+        let kernel_skipped = lost.min(missing);
+        let unwatched = lost - kernel_skipped;
+        let asleep = missing - kernel_skipped;
+        Self { enabled, ticks: ticks + unwatched, counters, asleep, kernel_skipped, unwatched, busy: None }
     }
 
     /// Nanoseconds that each sample of this CPU stands for.
@@ -50,7 +65,9 @@ impl CpuLedger {
         if known == 0 {
             return period as f64;
         }
-        let lost = (known + ring_full + scratch_busy + self.kernel_skipped) as f64 / known as f64;
+        // What nobody watched is told, but not shared out: others may have run then.
+        let missing = ring_full + scratch_busy + self.kernel_skipped;
+        let lost = (known + missing) as f64 / known as f64;
         let by_ticks = period as f64 * lost;
         let busy_samples = known.saturating_sub(idle);
         match self.busy {
@@ -71,7 +88,7 @@ mod tests {
     const PERIOD: u64 = 10_000_000;
 
     fn idle(milliseconds: u64) -> CpuTime {
-        CpuTime { idle: milliseconds * 1_000_000, stolen: 0 }
+        CpuTime { idle: milliseconds * 1_000_000, ..CpuTime::default() }
     }
 
     fn close(left: f64, right: f64) -> bool {
@@ -107,11 +124,24 @@ mod tests {
         assert_eq!(ledger.ticks, ledger.counters.fired + ledger.asleep + ledger.kernel_skipped);
     }
 
+    /// A CPU that returned and was busy before its timer was started again: that is lost, has a name of its own, and is laid to
+    /// no other task's account. What it slept through is none of it.
+    #[test]
+    fn what_nobody_watched_is_lost() {
+        let counters = CpuCounters { fired: 150, idle: 50, emitted: 100, ..CpuCounters::default() };
+        let ledger = CpuLedger::of_returned(180 * PERIOD, PERIOD, counters, 180 * PERIOD);
+        assert_eq!((ledger.asleep, ledger.kernel_skipped, ledger.unwatched), (0, 30, 50));
+        assert_eq!(ledger.ticks, 230);
+        assert!(close(ledger.weight(PERIOD), PERIOD as f64 * 180.0 / 150.0));
+        let idle = CpuLedger::of_returned(180 * PERIOD, PERIOD, counters, 90 * PERIOD);
+        assert_eq!((idle.asleep, idle.kernel_skipped, idle.unwatched, idle.ticks), (30, 0, 0, 180));
+    }
+
     /// A timer never has fewer ticks than runs, and time that the hypervisor stole is nobody's.
     #[test]
     fn corner_cases() {
         let counters = CpuCounters { fired: 100, emitted: 100, ..CpuCounters::default() };
-        let time = CpuTime { idle: 0, stolen: 50 * PERIOD };
+        let time = CpuTime { stolen: 50 * PERIOD, ..CpuTime::default() };
         let ledger = CpuLedger::new(100 * PERIOD - 1, PERIOD, counters, Some(time));
         assert_eq!(ledger.ticks, 100);
         assert!(close(ledger.weight(PERIOD), PERIOD as f64 / 2.0));

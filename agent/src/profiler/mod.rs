@@ -5,3 +5,4 @@ pub mod cpu;
 pub mod cpu_ledger;
 mod pending;
 mod stack;
+pub mod walk_tally;

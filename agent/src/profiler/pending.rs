@@ -1,11 +1,14 @@
 //! Samples whose user stack is being finished.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use agent_ebpf::SampleHeader;
+use agent_ebpf::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLICE_BYTES, SampleHeader};
 
 use crate::process::mappings::Mappings;
+use crate::process::module::ModuleId;
 use crate::profile::window::Task;
+use crate::table_use::TableUse;
+use crate::unwind::unwinder::QUEUE;
 
 /// A sample that waits for its user stack.
 #[derive(Clone, Debug)]
@@ -43,6 +46,23 @@ impl PendingWalks {
 
     pub(super) fn take_all(&mut self) -> Vec<Pending> {
         self.waiting.drain().map(|(_, pending)| pending).collect()
+    }
+
+    /// Adds the modules that the samples' addresses may turn out to lie in to `used`.
+    pub(super) fn add_modules(&self, used: &mut HashSet<ModuleId>) {
+        for mappings in self.waiting.values().filter_map(|pending| pending.mappings.as_ref()) {
+            used.extend(mappings.iter().map(|mapping| mapping.module));
+        }
+    }
+
+    /// How full the table and the unwinder's queue are, if `batch` samples may be finished before anybody looks. What the samples'
+    /// mappings share with the process table's is counted there.
+    pub(super) fn table_use(&self, batch: usize) -> TableUse {
+        /// Addresses of a record, and its share of a hash table.
+        const EACH: usize = 2 * size_of::<(u64, Pending)>() + (MAX_KERNEL_FRAMES + MAX_USER_FRAMES) * 8;
+        let entries = self.waiting.len();
+        let bytes = |waiting: usize| waiting * EACH + waiting.min(QUEUE) * SLICE_BYTES;
+        TableUse { name: "waiting samples", entries, bytes: bytes(entries), budget: bytes(QUEUE + batch) }
     }
 
     pub(super) fn is_empty(&self) -> bool {

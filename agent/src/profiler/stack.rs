@@ -1,5 +1,7 @@
 //! Turning a sample's addresses into frames that outlive the process.
 
+use agent_ebpf::SampleHeader;
+
 use crate::process::mappings::Mappings;
 use crate::process::module::ModuleId;
 use crate::symbol::frame::Frame;
@@ -19,14 +21,20 @@ impl StackBuilder {
         self.frames.extend(frames);
     }
 
-    /// Adds the frame of `pid` whose code is at `address`. Without mappings nothing is known of the process.
-    pub(super) fn push_user(&mut self, pid: u32, mappings: Option<&Mappings>, address: u64, guessed: bool) {
+    /// Adds the frame of the sampled process whose code is at `address`. Without mappings nothing is known of the process.
+    pub(super) fn push_user(
+        &mut self,
+        &SampleHeader { pid, image, .. }: &SampleHeader,
+        mappings: Option<&Mappings>,
+        address: u64,
+        guessed: bool,
+    ) {
         let mapping = mappings.map(|mappings| mappings.find(address));
         self.frames.push(match mapping {
             None => Frame::UnknownProcess,
             Some(None) => Frame::Unmapped,
             Some(Some(mapping)) if mapping.module == ModuleId::ANONYMOUS => {
-                Frame::Anonymous { pid, start: mapping.start, address, guessed }
+                Frame::Anonymous { pid, image, start: mapping.start, address, guessed }
             }
             Some(Some(mapping)) => {
                 let file_offset = (address - mapping.start).wrapping_add(mapping.file_offset);

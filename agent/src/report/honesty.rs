@@ -89,6 +89,7 @@ fn explain_loss(cause: LostCause) -> &'static str {
             "the agent did not read the ring buffer fast enough (give it more CPU or a larger buffer)"
         }
         LostCause::ScratchBusy => "the sampler interrupted itself",
+        LostCause::CpuReturned => "a CPU came online, and was not sampled at once",
         LostCause::Undecodable => "records could not be read",
     }
 }
@@ -110,10 +111,19 @@ fn explain_unresolved(reason: UnresolvedReason) -> &'static str {
         UnresolvedReason::Gone => "the file or process was gone",
         UnresolvedReason::Unreadable => "the file could not be read",
         UnresolvedReason::Malformed => "the file is not a valid ELF file",
-        UnresolvedReason::Anonymous => "generated code (a JIT) without a perf map",
+        UnresolvedReason::OverBudget => "the file has more symbols than fit the budget",
+        UnresolvedReason::Anonymous => {
+            "code in memory that no file holds, in processes without a known runtime"
+        }
+        UnresolvedReason::JitWithoutMap => {
+            "generated code that no perf map names (node --perf-basic-prof, java: see --jvm-perf-map, \
+             DOTNET_PerfMapEnabled=1, -Xjit:perfTool)"
+        }
         UnresolvedReason::UnknownProcess => "the process ended before it was known",
         UnresolvedReason::Unmapped => "addresses outside every known mapping",
         UnresolvedReason::KernelHidden => "the kernel hides its addresses",
+        UnresolvedReason::ModuleTableFull => "more files are mapped than the table of modules holds",
+        UnresolvedReason::Stalled => "the file systems of their files did not answer",
     }
 }
 
@@ -170,7 +180,7 @@ mod tests {
     fn holes_are_noticed() {
         let mut books = books(1000, 0);
         books.truncated[TruncatedCause::Depth as usize] = 25;
-        books.unresolved[UnresolvedReason::Anonymous as usize] = 80;
+        books.unresolved[UnresolvedReason::Stripped as usize] = 80;
         books.unresolved[UnresolvedReason::Gone as usize] = 3;
         assert_eq!(
             remarks(&books),
@@ -182,7 +192,7 @@ mod tests {
                 ),
                 Remark::Notice(
                     "8.3 % of the frames have no function name. \
-                     Main reason: generated code (a JIT) without a perf map."
+                     Main reason: files without symbols there."
                         .into()
                 ),
             ]

@@ -18,13 +18,14 @@ pub fn balance<'a>(
         ..Accounting::default()
     };
     let mut written = 0;
-    for CpuLedger { ticks, counters, asleep, kernel_skipped, .. } in ledgers {
+    for CpuLedger { ticks, counters, asleep, kernel_skipped, unwatched, .. } in ledgers {
         books.ticks += ticks;
         books.idle += counters.idle + asleep;
         books.not_selected += counters.not_selected;
         books.lost[LostCause::KernelSkipped as usize] += kernel_skipped;
         books.lost[LostCause::RingFull as usize] += counters.ring_full;
         books.lost[LostCause::ScratchBusy as usize] += counters.scratch_busy;
+        books.lost[LostCause::CpuReturned as usize] += unwatched;
         written += counters.emitted;
     }
     books.emitted = collector.received().values().sum();

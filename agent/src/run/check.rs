@@ -13,6 +13,7 @@ use crate::kernel::programs::{KERNEL_BTF, Programs, Selection, Sizes, Variant};
 use crate::kernel::release::{KernelRelease, OLDEST};
 use crate::kernel::sideband::Sideband;
 use crate::run::error::RunError;
+use crate::run::output::ignore_closed_pipe;
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -48,7 +49,7 @@ pub fn run(out: &mut dyn Write) -> Result<(), RunError> {
         pid_namespace(),
         cgroups(),
     ];
-    print(out, &findings).map_err(RunError::failed)?;
+    ignore_closed_pipe(print(out, &findings)).map_err(RunError::failed)?;
     if findings.iter().any(|finding| finding.verdict == Verdict::Fails) {
         return Err(RunError::Unsupported(
             "the cpu profiler cannot run here; see the lines marked FAIL".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,24 +17,34 @@ use crate::profiler::collector::monotonic_now;
 use crate::report::table;
 use crate::run::books;
 use crate::run::error::RunError;
-use crate::run::output::Output;
+use crate::run::output::{Output, ignore_closed_pipe};
 use crate::run::preflight;
 use crate::run::progress::Progress;
 use crate::run::session::{Gathered, Session};
 use crate::symbol::resolver::Resolver;
+use crate::table_use::TableUse;
 
 /// What a run needs and what was found in order before anything was started.
 pub struct Prepared {
     selection: Selection,
+    debug_directories: Vec<PathBuf>,
     output: Output,
+}
+
+impl Prepared {
+    /// Where debug files are looked for on the host; absolute.
+    pub fn debug_directories(&self) -> &[PathBuf] {
+        &self.debug_directories
+    }
 }
 
 /// Checks options, privileges, kernel and the place for the profiles: a mistake costs no window.
 pub fn prepare(args: &ProfileArgs) -> Result<Prepared, RunError> {
     let selection = preflight::check_selection(args)?;
     preflight::check_support()?;
+    let debug_directories = preflight::check_debug_directories(&args.symbols.debug_dir)?;
     let output = Output::prepare(args, SystemTime::now())?;
-    Ok(Prepared { selection, output })
+    Ok(Prepared { selection, debug_directories, output })
 }
 
 /// Profiles one window with the one resolver.
@@ -43,7 +54,7 @@ pub async fn run(
     modules: Arc<ModuleTable>,
     resolver: Arc<Resolver>,
 ) -> Result<(), RunError> {
-    let Prepared { selection, output } = prepared;
+    let Prepared { selection, output, .. } = prepared;
     let mut session = Session::start(args, &selection, modules, resolver.clone())?;
     let started = SystemTime::now();
     let progress = Progress::new(args.duration);
@@ -61,6 +72,7 @@ pub async fn run(
     log_unwinding(&gathered);
     warn_of_lost_events(&gathered);
     let profile = profile(&gathered, &resolver, started, duration);
+    tracing::debug!(debug_files = ?resolver.debug_files().counts(), memory = ?resolver.memory_use(), "names");
     deliver(&profile, &output)
 }
 
@@ -109,14 +121,6 @@ fn deliver(profile: &Profile, output: &Output) -> Result<(), RunError> {
     }
 }
 
-/// `agent --once | head` is not an error.
-fn ignore_closed_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
 /// Ends when the user or the system asks for an end.
 fn interrupt() -> Result<impl Future<Output = ()>, RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::failed)?;
@@ -150,6 +154,9 @@ fn log_unwinding(gathered: &Gathered) {
         arena = ?collector.unwinder().memory_use(),
         "user stacks"
     );
+    for TableUse { name, entries, bytes, budget } in collector.table_uses() {
+        tracing::debug!(name, entries, bytes, budget, "table");
+    }
 }
 
 fn log_first_sample(gathered: &Gathered) {

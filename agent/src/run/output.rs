@@ -85,6 +85,14 @@ impl Output {
     }
 }
 
+/// A reader that goes away early, as in `agent check | head -1`, is no error.
+pub fn ignore_closed_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 fn formats(args: &ProfileArgs) -> Vec<Format> {
     if args.format.is_empty() { vec![Format::Pprof, Format::Svg] } else { args.format.clone() }
 }

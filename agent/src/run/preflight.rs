@@ -10,6 +10,7 @@ use crate::kernel::capabilities::{Capabilities, Capability};
 use crate::kernel::programs::{KERNEL_BTF, Selection};
 use crate::kernel::release::{KernelRelease, OLDEST};
 use crate::run::error::RunError;
+use crate::symbol::debug_file::DEBUG_DIRECTORY;
 
 /// Whether this process may profile and this kernel can.
 pub fn check_support() -> Result<(), RunError> {
@@ -46,6 +47,8 @@ pub fn missing_capability(capabilities: Capabilities) -> Option<&'static str> {
 pub fn check_selection(args: &ProfileArgs) -> Result<Selection, RunError> {
     check_frequency(args.frequency)?;
     check_ring_size(args.ring_size)?;
+    check_unwind_table_memory(args.unwind_table_memory)?;
+    check_slow_unwinds(args.slow_unwinds)?;
     for pid in &args.pid {
         if !Path::new(&format!("/proc/{pid}/task")).is_dir() {
             return Err(RunError::Usage(format!("--pid {pid}: there is no such process")));
@@ -53,6 +56,21 @@ pub fn check_selection(args: &ProfileArgs) -> Result<Selection, RunError> {
     }
     let cgroups = args.cgroup.iter().map(|path| open_cgroup(path)).collect::<Result<_, _>>()?;
     Ok(Selection { pids: args.pid.clone(), cgroups })
+}
+
+/// The debug directories, absolute. One that was asked for must be there; the default one need not.
+pub fn check_debug_directories(asked: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
+    if asked.is_empty() {
+        return Ok(vec![PathBuf::from(DEBUG_DIRECTORY)]);
+    }
+    let check = |path: &PathBuf| {
+        if path.is_dir() {
+            std::path::absolute(path).map_err(RunError::failed)
+        } else {
+            Err(RunError::Usage(format!("--debug-dir {}: there is no such directory", path.display())))
+        }
+    };
+    asked.iter().map(check).collect()
 }
 
 fn check_frequency(frequency: u32) -> Result<(), RunError> {
@@ -77,6 +95,26 @@ fn check_ring_size(size: Option<u32>) -> Result<(), RunError> {
         ))),
         _ => Ok(()),
     }
+}
+
+fn check_unwind_table_memory(bytes: u64) -> Result<(), RunError> {
+    const MIB: u64 = 1 << 20;
+    const MOST: u64 = 1024 * MIB;
+    if bytes.is_multiple_of(MIB) && (MIB..=MOST).contains(&bytes) {
+        return Ok(());
+    }
+    Err(RunError::Usage(format!(
+        "--unwind-table-memory {bytes}: whole MiB are needed, from 1048576 (1 MiB) to {MOST} (1 GiB)"
+    )))
+}
+
+fn check_slow_unwinds(count: u32) -> Result<(), RunError> {
+    /// What is sent holds 16 KiB of stack: 160 MiB a second.
+    const MOST: u32 = 10_000;
+    if count <= MOST {
+        return Ok(());
+    }
+    Err(RunError::Usage(format!("--slow-unwinds {count}: at most {MOST} stacks a second can be sent")))
 }
 
 fn open_cgroup(path: &Path) -> Result<File, RunError> {
@@ -128,6 +166,21 @@ mod tests {
             assert!(reason(check_ring_size(Some(size))).contains("power of two"));
         }
         check_ring_size(Some(8192)).expect("allowed");
+    }
+
+    /// Room for unwind tables that is none, is not made of whole blocks, or is more than programs can address is refused, with
+    /// what would do; so are more stacks than a ring can carry.
+    #[test]
+    fn unwind_limits_are_checked() {
+        for bytes in [0, 1, 1 << 19, (1 << 20) + 1, (1 << 30) + (1 << 20), u64::MAX] {
+            let said = reason(check_unwind_table_memory(bytes));
+            assert!(said.starts_with(&format!("--unwind-table-memory {bytes}: whole MiB")), "{said}");
+        }
+        for bytes in [1 << 20, 8 << 20, 1 << 30] {
+            check_unwind_table_memory(bytes).expect("allowed");
+        }
+        assert!(reason(check_slow_unwinds(10_001)).contains("at most 10000"));
+        check_slow_unwinds(0).expect("allowed");
     }
 
     /// A directory on another file system, a file and a missing path are no cgroups.

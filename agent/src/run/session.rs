@@ -19,6 +19,7 @@ use crate::profiler::cpu::CpuProfiler;
 use crate::profiler::cpu_ledger::CpuLedger;
 use crate::run::error::RunError;
 use crate::symbol::resolver::Resolver;
+use crate::table_use::TableUse;
 use crate::unwind::RuleTable;
 use crate::unwind::arena::Arena;
 use crate::unwind::unwinder::Unwinder;
@@ -75,7 +76,7 @@ impl Session {
         let online = cpus::online().map_err(RunError::failed)?;
         let possible_cpus = cpus::possible_count().map_err(RunError::failed)?;
         let ring_bytes = args.ring_size.unwrap_or_else(|| default_ring_size(online.len()));
-        let arena_blocks = args.unwind_table_memory.div_ceil(BLOCK_WORDS * 4).max(1);
+        let arena_blocks = (args.unwind_table_memory / (u64::from(BLOCK_WORDS) * 4)) as u32;
         let slices_per_second = args.slow_unwinds;
         let variant = if args.legacy_programs { Variant::Legacy } else { Variant::of_kernel() };
         let sizes = Sizes { ring_bytes, possible_cpus, variant, slices_per_second, arena_blocks };
@@ -88,13 +89,16 @@ impl Session {
         let tables = programs.take_unwind_tables().map_err(RunError::failed)?;
         let rules = RuleTable::new(MAX_RULES as usize);
         let arena = Arena::new(tables, arena_blocks, Box::new(cpu.counters()), rules);
-        let unwinder = Unwinder::start(arena, modules.clone(), CFI_BUDGET).map_err(RunError::failed)?;
+        let debug_files = resolver.debug_files().clone();
+        let unwinder =
+            Unwinder::start(arena, modules.clone(), debug_files, CFI_BUDGET).map_err(RunError::failed)?;
         let mut processes = ProcessTable::new(modules, PROCESS_BUDGET);
         processes.scan(monotonic_now()).map_err(RunError::failed)?;
         let sources = Sources { ring, sideband, processes, unwinder, resolver };
         let collector = Collector::new(sources, args.per_thread);
         let readiness = Readiness::new().map_err(RunError::failed)?;
         let window = Window::new(WINDOW_BUDGET);
+        let online = cpu.cpus();
         let session = Self { programs, cpu, collector, readiness, online, window, started };
         session.watch_rings()?;
         Ok(session)
@@ -113,6 +117,23 @@ impl Session {
             self.collector.turn(&mut self.window);
             progress(self.window.samples());
         }
+    }
+
+    /// Ends the window and begins another one.
+    pub fn end_window(&mut self) -> Window {
+        std::mem::replace(&mut self.window, Window::new(WINDOW_BUDGET))
+    }
+
+    /// How full every table is that grows with what happens on the machine.
+    pub fn table_uses(&self) -> Vec<TableUse> {
+        let mut all = self.collector.table_uses();
+        all.push(self.window.table_use());
+        all
+    }
+
+    /// What was read, and from whom.
+    pub fn collector(&self) -> &Collector {
+        &self.collector
     }
 
     /// Stops the timers and reads what is left.
@@ -145,7 +166,8 @@ impl Session {
         }
         tracing::info!(?online, restarted = ?&stopped & &online, "the set of online CPUs changed");
         self.collector.turn(&mut self.window);
-        for cpu in self.online.difference(&steady) {
+        // Also those that come: one may have a side-band already, if it left before its timer was opened.
+        for cpu in (&self.online | &online).difference(&steady) {
             self.collector.sideband_mut().remove_cpu(*cpu);
         }
         self.cpu.follow_cpus(&mut self.programs, &steady).map_err(RunError::failed)?;
@@ -153,15 +175,17 @@ impl Session {
             self.collector.sideband_mut().add_cpu(*cpu).map_err(RunError::failed)?;
         }
         self.cpu.follow_cpus(&mut self.programs, &online).map_err(RunError::failed)?;
-        self.online = online;
+        // One that left meanwhile is tried again when the list has it again.
+        self.online = self.cpu.cpus();
         self.watch_rings()
     }
 }
 
-/// Room for the samples of a second at 99 Hz with deep stacks, and at least 1 MiB.
+/// Room for the samples of a second at 99 Hz with deep stacks, and at least 4 MiB: a second of samples that carry a slice of
+/// the stack each, on two CPUs. When the tables are cold most do, and on an overloaded machine the reader may wait that long for a CPU.
 fn default_ring_size(cpus: usize) -> u32 {
     const PER_CPU: usize = 64 << 10;
-    (cpus * PER_CPU).next_power_of_two().clamp(1 << 20, 64 << 20) as u32
+    (cpus * PER_CPU).next_power_of_two().clamp(4 << 20, 64 << 20) as u32
 }
 
 fn sideband_ring(cpus: usize) -> usize {

@@ -4,6 +4,8 @@ use std::hash::Hash;
 
 use lru::LruCache;
 
+use crate::table_use::TableUse;
+
 /// Maps keys to values whose sizes the caller states. When they add up to more than the budget, the least
 /// recently used ones go.
 #[derive(Debug)]
@@ -47,28 +49,68 @@ impl<K: Eq + Hash, V> ByteLru<K, V> {
         self.entries.peek(key).map(|(value, _)| value)
     }
 
-    /// Remembers `value`, which owns `bytes` on the heap. What is larger than the whole budget is not kept.
-    pub fn insert(&mut self, key: K, value: V, bytes: usize) {
+    /// Remembers `value`, which owns `bytes` on the heap. What is larger than the whole budget is not kept. What had to go comes
+    /// back, so that it need not be dropped where the cache is locked.
+    pub fn insert(&mut self, key: K, value: V, bytes: usize) -> Vec<(K, V)> {
         let bytes = bytes.saturating_add(Self::ENTRY);
         if bytes > self.budget {
             self.counts.evictions += 1;
-            return;
+            return vec![(key, value)];
         }
-        if let Some((_, (_, old))) = self.entries.push(key, (value, bytes)) {
+        let mut gone = Vec::new();
+        if let Some((key, (value, old))) = self.entries.push(key, (value, bytes)) {
             self.bytes -= old;
+            gone.push((key, value));
         }
         self.bytes += bytes;
-        self.shrink();
+        self.shrink(&mut gone);
+        gone
     }
 
-    /// States anew how many bytes the value of `key` owns, if it is still there.
-    pub fn reweigh(&mut self, key: &K, bytes: usize) {
+    /// Forgets every entry whose key is not wanted.
+    pub fn retain(&mut self, is_wanted: impl Fn(&K) -> bool)
+    where
+        K: Clone,
+    {
+        let unwanted: Vec<K> =
+            self.entries.iter().filter(|(key, _)| !is_wanted(key)).map(|(key, _)| key.clone()).collect();
+        for key in unwanted {
+            self.remove(&key);
+        }
+    }
+
+    /// States anew how many bytes the value of `key` owns, if it is still there. What had to go comes back.
+    pub fn reweigh(&mut self, key: &K, bytes: usize) -> Vec<(K, V)> {
+        let mut gone = Vec::new();
         if let Some((_, old)) = self.entries.peek_mut(key) {
             let bytes = bytes.saturating_add(Self::ENTRY);
             self.bytes = (self.bytes - *old).saturating_add(bytes);
             *old = bytes;
-            self.shrink();
+            self.shrink(&mut gone);
         }
+        gone
+    }
+
+    /// Forgets `key`, without counting it as an eviction.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let (value, bytes) = self.entries.pop(key)?;
+        self.bytes -= bytes;
+        Some(value)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How full the cache is.
+    pub fn table_use(&self, name: &'static str) -> TableUse {
+        TableUse { name, entries: self.entries.len(), bytes: self.bytes, budget: self.budget }
     }
 
     /// Bytes in use, an estimate from above.
@@ -81,11 +123,12 @@ impl<K: Eq + Hash, V> ByteLru<K, V> {
         self.counts
     }
 
-    fn shrink(&mut self) {
+    fn shrink(&mut self, gone: &mut Vec<(K, V)>) {
         while self.bytes > self.budget {
-            let Some((_, (_, bytes))) = self.entries.pop_lru() else { break };
+            let Some((key, (value, bytes))) = self.entries.pop_lru() else { break };
             self.bytes -= bytes;
             self.counts.evictions += 1;
+            gone.push((key, value));
         }
     }
 }
@@ -107,6 +150,19 @@ mod tests {
         assert_eq!([2, 1, 3].map(|key| cache.get(&key).copied()), [None, Some("one"), Some("three")]);
         assert_eq!(cache.bytes(), 2 * (Cache::ENTRY + 10));
         assert_eq!(cache.counts(), CacheCounts { hits: 3, misses: 1, evictions: 1 });
+    }
+
+    /// What is forgotten on demand gives its bytes back and counts as no eviction.
+    #[test]
+    fn entries_are_forgotten() {
+        let mut cache = Cache::new(10 * Cache::ENTRY + 100);
+        for (key, value) in [(1, "one"), (2, "two"), (3, "three"), (4, "four")] {
+            cache.insert(key, value, 10);
+        }
+        assert_eq!((cache.remove(&4), cache.remove(&4)), (Some("four"), None));
+        cache.retain(|key| *key == 2);
+        assert_eq!((cache.len(), cache.bytes()), (1, Cache::ENTRY + 10));
+        assert_eq!(cache.counts().evictions, 0);
     }
 
     /// A replaced entry gives its bytes back, a grown one pushes others out, a giant is not kept.

@@ -26,6 +26,8 @@ pub enum Frame {
     Anonymous {
         /// Process id.
         pid: u32,
+        /// Which address space it was in, as in [`agent_ebpf::SampleHeader::image`]: a process number is used again, and exec keeps it.
+        image: u64,
         /// First address of the mapping.
         start: u64,
         /// Virtual address.

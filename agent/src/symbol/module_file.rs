@@ -6,18 +6,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use std::path::Path;
 
 use crate::kernel::sideband::record::FileHint;
 use crate::process::module::Witness;
 use crate::symbol::read_at::FileAt;
+use crate::symbol::root_directory::{READ, RootDirectory, is_gone};
 use crate::symbol::unresolved::UnresolvedReason;
-
-/// `O_NONBLOCK`: opening a FIFO or a device in place of the file must not block.
-const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
 /// Opens the file that `witness` maps from `path`.
 ///
@@ -26,9 +22,9 @@ const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONB
 pub fn open(path: &str, hint: FileHint, witness: Witness) -> Result<FileAt, UnresolvedReason> {
     let mut reason = UnresolvedReason::Gone;
     let mapped = open_mapped(witness).and_then(regular);
-    let by_path = || [format!("/proc/{}/root", witness.pid), "/".to_owned()].into_iter();
-    let attempts =
-        std::iter::once(mapped).chain(by_path().map(|root| open_in_root(&root, path).and_then(regular)));
+    let roots = [|pid| RootDirectory::of_process(pid), |_| RootDirectory::of_host()];
+    let by_path = roots.into_iter().map(|root| root(witness.pid)?.open_regular(Path::new(path)));
+    let attempts = std::iter::once(mapped).chain(by_path);
     for (attempt, opened) in attempts.enumerate() {
         match opened {
             Ok(file) if is_the_one(&file, hint, attempt == 0) => {
@@ -45,18 +41,19 @@ pub fn open(path: &str, hint: FileHint, witness: Witness) -> Result<FileAt, Unre
     Err(reason)
 }
 
+/// Opens the regular file at `path`, which is absolute, as the process of `witness` sees it, or else the host.
+pub fn open_beside(path: &str, witness: Witness) -> Option<FileAt> {
+    let roots = [|pid| RootDirectory::of_process(pid), |_| RootDirectory::of_host()];
+    roots.into_iter().find_map(|root| {
+        let file = root(witness.pid).ok()?.open_regular(Path::new(path)).ok()?;
+        FileAt::new(file).ok()
+    })
+}
+
 fn open_mapped(witness: Witness) -> io::Result<File> {
     let Witness { pid, start, end } = witness;
     let link = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
-    File::options().read(true).custom_flags(FLAGS.bits()).open(link)
-}
-
-fn open_in_root(root: &str, path: &str) -> io::Result<File> {
-    let root = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
-    let how = OpenHow::new()
-        .flags(FLAGS)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    Ok(openat2(root.as_fd(), path, how)?.into())
+    File::options().read(true).custom_flags(READ.bits()).open(link)
 }
 
 fn regular(file: File) -> io::Result<File> {
@@ -72,10 +69,6 @@ fn is_the_one(file: &File, hint: FileHint, mapped: bool) -> bool {
     mapped || file.metadata().is_ok_and(|found| found.ino() == hint.inode)
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::ENOTDIR))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -84,7 +77,7 @@ mod tests {
     use super::*;
     use crate::symbol::read_at::ReadAt as _;
 
-    fn inode_of(path: &std::path::Path) -> FileHint {
+    fn inode_of(path: &Path) -> FileHint {
         let metadata = std::fs::metadata(path).expect("there is a file");
         FileHint { device: metadata.dev(), inode: metadata.ino() }
     }

@@ -1,8 +1,10 @@
 //! Where a module's bytes come from: its file, which may be closed in between, or memory.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::process::module::{Module, ModuleKey};
+use crate::symbol::closable_file::ClosableFile;
+use crate::symbol::dwarf::SharedSource;
 use crate::symbol::module_file;
 use crate::symbol::read_at::{FileAt, ReadAt};
 use crate::symbol::unresolved::UnresolvedReason;
@@ -12,22 +14,22 @@ use crate::symbol::vdso;
 pub(crate) struct ModuleSource(Kind);
 
 enum Kind {
-    /// `None` while the file is closed because other modules needed the descriptor.
-    File(Mutex<Option<FileAt>>),
-    Memory(Vec<u8>),
+    File(ClosableFile),
+    Memory(Arc<Vec<u8>>),
 }
 
 impl ModuleSource {
     /// Opens `module`'s file, or copies the vDSO.
     pub(crate) fn open(module: &Module) -> Result<Self, UnresolvedReason> {
         match &module.key {
-            ModuleKey::File { .. } => Ok(Self(Kind::File(Mutex::new(Some(open_file(module)?))))),
+            ModuleKey::File { .. } => Ok(Self(Kind::File(ClosableFile::new(open_file(module)?)))),
             ModuleKey::Vdso => match vdso::read_own() {
-                Ok(Some(image)) => Ok(Self(Kind::Memory(image))),
+                Ok(Some(image)) => Ok(Self(Kind::Memory(image.into()))),
                 Ok(None) => Err(UnresolvedReason::Gone),
                 Err(_) => Err(UnresolvedReason::Unreadable),
             },
             ModuleKey::Anonymous => Err(UnresolvedReason::Anonymous),
+            ModuleKey::TableFull => Err(UnresolvedReason::ModuleTableFull),
         }
     }
 
@@ -38,22 +40,23 @@ impl ModuleSource {
         read: impl FnOnce(&dyn ReadAt) -> T,
     ) -> Result<T, UnresolvedReason> {
         match &self.0 {
-            Kind::Memory(bytes) => Ok(read(bytes)),
-            Kind::File(file) => {
-                let mut file = lock(file);
-                let file = match &mut *file {
-                    Some(file) => file,
-                    closed => closed.insert(open_file(module)?),
-                };
-                Ok(read(file))
-            }
+            Kind::Memory(bytes) => Ok(read(&**bytes)),
+            Kind::File(file) => file.with(|| open_file(module), read),
+        }
+    }
+
+    /// The bytes, to be handed on to somebody who reads them now and lets go of them then.
+    pub(crate) fn shared(&self, module: &Module) -> Result<SharedSource, UnresolvedReason> {
+        match &self.0 {
+            Kind::Memory(bytes) => Ok(bytes.clone()),
+            Kind::File(file) => Ok(file.shared(|| open_file(module))?),
         }
     }
 
     /// Closes the file until it is needed again.
     pub(crate) fn close(&self) {
         if let Kind::File(file) = &self.0 {
-            *lock(file) = None;
+            file.close();
         }
     }
 
@@ -69,11 +72,6 @@ impl ModuleSource {
 fn open_file(module: &Module) -> Result<FileAt, UnresolvedReason> {
     match &module.key {
         ModuleKey::File { path, hint } => module_file::open(path, *hint, module.witness),
-        ModuleKey::Vdso | ModuleKey::Anonymous => Err(UnresolvedReason::Unreadable),
+        ModuleKey::Vdso | ModuleKey::Anonymous | ModuleKey::TableFull => Err(UnresolvedReason::Unreadable),
     }
-}
-
-fn lock(file: &Mutex<Option<FileAt>>) -> MutexGuard<'_, Option<FileAt>> {
-    // A reader that panicked has not changed the file.
-    file.lock().unwrap_or_else(PoisonError::into_inner)
 }

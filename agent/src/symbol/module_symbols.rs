@@ -1,10 +1,15 @@
-//! One module, opened: its identity, its segments and its index of functions.
+//! One module, opened: its identity, its segments, its index of functions, and its debug information.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::process::module::{Module, ModuleKey};
+use crate::symbol::debug_file::DebugFiles;
 use crate::symbol::demangle::demangle;
-use crate::symbol::elf::{ElfError, ElfImage, ElfLimits, FunctionIndex};
+use crate::symbol::dwarf::{DwarfCache, SourceLine};
+use crate::symbol::elf::{ElfError, ElfFile, ElfImage, ElfLimits};
+use crate::symbol::gopclntab::{GoLimits, GoLine, GoTable, shown_name};
+use crate::symbol::module_lines::ModuleLines;
+use crate::symbol::module_names::{ModuleNames, reason};
 use crate::symbol::module_source::ModuleSource;
 use crate::symbol::symbols::{ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
@@ -18,17 +23,24 @@ pub(super) struct ModuleSymbols {
 struct Contents {
     source: ModuleSource,
     image: ElfImage,
-    index: FunctionIndex,
+    names: ModuleNames,
+    /// Of a Go program.
+    go: Option<GoTable>,
+    /// Found when the first line is asked for.
+    lines: OnceLock<ModuleLines>,
 }
 
 impl ModuleSymbols {
     /// Opens `module` and indexes its functions. Never fails: a module that cannot be used says why, frame by frame.
-    pub(super) fn open(module: &Module) -> Self {
-        let contents = ModuleSource::open(module).and_then(|source| Contents::index(source, module));
+    /// Where it is stripped, names come from what `debug_files` finds.
+    pub(super) fn open(module: &Module, debug_files: &DebugFiles) -> Self {
+        let contents =
+            ModuleSource::open(module).and_then(|source| Contents::index(source, module, debug_files));
         let path: Arc<str> = match &module.key {
             ModuleKey::File { path, .. } => path.clone(),
             ModuleKey::Vdso => "[vdso]".into(),
             ModuleKey::Anonymous => "[anon]".into(),
+            ModuleKey::TableFull => "[module table full]".into(),
         };
         let info = contents
             .as_ref()
@@ -36,9 +48,17 @@ impl ModuleSymbols {
         Self { info: Arc::new(info), contents }
     }
 
-    /// What `module`, which was opened as this, has at `file_offset`.
-    pub(super) fn symbols(&self, module: &Module, file_offset: u64) -> Symbols {
-        let unnamed = |offset, reason| Symbols::unnamed(self.info.clone(), offset, reason);
+    /// What `module`, which was opened as this, has at `file_offset`; with lines and inlined functions if there is a cache for
+    /// debug information. It is shown as `shown`, which is another path where two files have the same content.
+    pub(super) fn symbols(
+        &self,
+        module: &Module,
+        shown: &ModuleKey,
+        file_offset: u64,
+        debug: Option<&DebugSources<'_>>,
+    ) -> Symbols {
+        let info = self.info_as(shown);
+        let unnamed = |offset, reason| Symbols::unnamed(info.clone(), offset, reason);
         let contents = match &self.contents {
             Ok(contents) => contents,
             Err(reason) => return unnamed(file_offset, *reason),
@@ -46,40 +66,69 @@ impl ModuleSymbols {
         let Some(address) = contents.image.file_offset_to_address(file_offset) else {
             return unnamed(file_offset, UnresolvedReason::Malformed);
         };
-        match contents.raw_name(module, address) {
-            Ok(raw) => Symbols::named(self.info.clone(), address, demangle(&raw).into_owned(), raw),
-            Err(reason) => unnamed(address, reason),
+        let symbols = if let Some(raw) = contents.go_name(module, address) {
+            let name = shown_name(&demangle(&raw)).into_owned();
+            Symbols::named(info.clone(), address, name, raw)
+        } else {
+            contents.native_symbols(module, &info, address)
+        };
+        match debug.and_then(|debug| contents.lines(module, address, debug)) {
+            Some(lines) => symbols.with_lines(lines),
+            None => symbols,
         }
     }
 
-    /// Closes the module's file until a name is needed.
+    fn info_as(&self, shown: &ModuleKey) -> Arc<ModuleInfo> {
+        match shown {
+            ModuleKey::File { path, .. } if *path != self.info.path => {
+                Arc::new(ModuleInfo { path: path.clone(), ..(*self.info).clone() })
+            }
+            _ => self.info.clone(),
+        }
+    }
+
+    /// Closes the module's files until a name is needed.
     pub(super) fn close(&self) {
         if let Ok(contents) = &self.contents {
             contents.source.close();
+            contents.names.close();
+            contents.lines.get().into_iter().for_each(ModuleLines::close);
         }
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        let contents = self.contents.as_ref().map_or(0, |Contents { source, image, index }| {
-            source.heap_bytes() + image.heap_bytes() + index.heap_bytes()
-        });
+        let contents =
+            self.contents.as_ref().map_or(0, |Contents { source, image, names, lines, .. }| {
+                let lines = lines.get().map_or(0, ModuleLines::heap_bytes);
+                source.heap_bytes() + image.heap_bytes() + names.heap_bytes() + lines
+            });
         size_of::<Self>() + size_of::<ModuleInfo>() + self.info.path.len() + contents
     }
 }
 
 impl Contents {
-    fn index(source: ModuleSource, module: &Module) -> Result<Self, UnresolvedReason> {
-        let limits = ElfLimits::default();
-        let parsed = source.with(module, |bytes| {
-            let image = ElfImage::parse(bytes, &limits)?;
-            let index = FunctionIndex::build(bytes, &image, &limits)?;
-            Ok((image, index))
+    fn index(
+        source: ModuleSource,
+        module: &Module,
+        debug_files: &DebugFiles,
+    ) -> Result<Self, UnresolvedReason> {
+        let parsed = source.with(module, |bytes| -> Result<_, ElfError> {
+            let image = ElfImage::parse(bytes, &ElfLimits::default())?;
+            let own = ElfFile { source: bytes, image: &image };
+            let names = ModuleNames::open(module, own, debug_files)?;
+            let go = GoTable::open(bytes, &image, &GoLimits::default()).unwrap_or_else(|error| {
+                tracing::debug!(module = ?module.key, %error, "cannot use Go's tables");
+                None
+            });
+            Ok((image, names, go))
         })?;
-        match parsed {
-            Ok((image, index)) => Ok(Self { source, image, index }),
-            Err(error) => Err(reason(module, &error)),
+        let (image, names, go) = parsed.map_err(|error| reason(module, &error))?;
+        if names.has_debug_file() {
+            // One file a module stays open for names: the one that most of them are in.
+            source.close();
         }
+        Ok(Self { source, image, names, go, lines: OnceLock::new() })
     }
 
     fn info(&self, path: Arc<str>) -> ModuleInfo {
@@ -93,17 +142,50 @@ impl Contents {
         info
     }
 
-    fn raw_name(&self, module: &Module, address: u64) -> Result<String, UnresolvedReason> {
-        let function = self.index.lookup(address).ok_or(UnresolvedReason::Stripped)?;
-        let name = self.source.with(module, |bytes| self.index.name(bytes, &function))?;
-        name.map_err(|_| UnresolvedReason::Unreadable)
+    fn native_symbols(&self, module: &Module, info: &Arc<ModuleInfo>, address: u64) -> Symbols {
+        match self.names.name(module, &self.source, &self.image, address) {
+            Ok(raw) => Symbols::named(info.clone(), address, demangle(&raw).into_owned(), raw),
+            Err(reason) => Symbols::unnamed(info.clone(), address, reason),
+        }
+    }
+
+    /// What Go's own tables say, which are there in stripped programs too: the same names then, and those that Go's tools show.
+    fn go_name(&self, module: &Module, address: u64) -> Option<String> {
+        let go = self.go.as_ref()?;
+        match self.source.with(module, |bytes| go.function_at(bytes, address)).ok()? {
+            Ok(function) => function.map(|function| function.name).filter(|name| !name.is_empty()),
+            Err(error) => {
+                tracing::debug!(module = ?module.key, address, %error, "cannot use Go's tables");
+                None
+            }
+        }
+    }
+
+    /// Lines and inlined functions, innermost first: of Go code from Go's own tables, else from debug information.
+    fn lines(&self, module: &Module, address: u64, debug: &DebugSources<'_>) -> Option<Vec<SourceLine>> {
+        if let Some(go) = &self.go {
+            let lines = self.source.with(module, |bytes| go.lines(bytes, &self.image, address));
+            if let Ok(Ok(lines)) = lines
+                && !lines.is_empty()
+            {
+                return Some(lines.into_iter().map(go_line).collect());
+            }
+        }
+        let lines = self
+            .lines
+            .get_or_init(|| ModuleLines::open(module, &self.source, &self.image, debug.files, debug.cache));
+        lines.lines(module, &self.source, address, debug.cache)
     }
 }
 
-fn reason(module: &Module, error: &ElfError) -> UnresolvedReason {
-    tracing::debug!(module = ?module.key, %error, "cannot index a module");
-    match error {
-        ElfError::Read { .. } => UnresolvedReason::Unreadable,
-        _ => UnresolvedReason::Malformed,
-    }
+/// Where debug information comes from and is kept.
+pub(super) struct DebugSources<'a> {
+    pub(super) files: &'a DebugFiles,
+    pub(super) cache: &'a Arc<DwarfCache>,
+}
+
+fn go_line(line: GoLine) -> SourceLine {
+    let GoLine { function, file, line } = line;
+    let file = (!file.is_empty()).then(|| file.into());
+    SourceLine { function: Some(shown_name(&function).into_owned()), file, line, column: 0 }
 }

@@ -1,14 +1,16 @@
-//! What the resolver answers: a frame's module and function.
+//! What the resolver answers: a frame's module, its function and what is inlined there.
 
 use std::sync::Arc;
 
 use crate::build_id::BuildId;
+use crate::symbol::demangle::demangle;
+use crate::symbol::dwarf::SourceLine;
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// A module as people and tools know it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModuleInfo {
-    /// Path in the mount namespace of a process that maps it, or `[kernel]`, `[vdso]`, `[anon]`, `[nf_tables]`, ….
+    /// Path in the mount namespace of a process that maps it, or `[kernel]`, `[vdso]`, `[jit]`, `[anon]`, `[nf_tables]`, ….
     pub path: Arc<str>,
     /// The file's GNU build id.
     pub build_id: Option<BuildId>,
@@ -44,6 +46,26 @@ pub struct FunctionName {
     pub system_name: String,
 }
 
+/// One function of a frame, and where in its source the frame is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFrame {
+    /// The function; its name is never empty.
+    pub function: FunctionName,
+    /// Path of the source file as the compiler had it, where debug information tells.
+    pub file: Option<Arc<str>>,
+    /// Line in `file`, from 1; 0 where it is not known.
+    pub line: u32,
+}
+
+impl SourceFrame {
+    fn without_line(name: String, system_name: String) -> Self {
+        Self { function: FunctionName { name, system_name }, file: None, line: 0 }
+    }
+}
+
+/// What an inlined function is called whose debug information has no name for it.
+const INLINED: &str = "[inlined]";
+
 /// What is known of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbols {
@@ -51,8 +73,8 @@ pub struct Symbols {
     pub module: Option<Arc<ModuleInfo>>,
     /// ELF address (kernel: virtual address; a file that could not be read: file offset).
     pub address: u64,
-    /// The function; never empty.
-    pub function: FunctionName,
+    /// Innermost inlined function first; the last one holds the code. Never empty.
+    pub frames: Box<[SourceFrame]>,
     /// Why there is no name, where there is none.
     pub unresolved: Option<UnresolvedReason>,
 }
@@ -60,26 +82,98 @@ pub struct Symbols {
 impl Symbols {
     /// A frame whose function is known.
     pub fn named(module: Arc<ModuleInfo>, address: u64, name: String, system_name: String) -> Self {
-        let function = FunctionName { name, system_name };
-        Self { module: Some(module), address, function, unresolved: None }
+        let frames = [SourceFrame::without_line(name, system_name)].into();
+        Self { module: Some(module), address, frames, unresolved: None }
     }
 
     /// A frame of `module` whose function is not known: it is called `module+0xoffset`, with `offset` counted from where
     /// the module is loaded.
     pub fn unnamed(module: Arc<ModuleInfo>, offset: u64, reason: UnresolvedReason) -> Self {
         let name = format!("{}+{offset:#x}", module.short_name());
-        let function = FunctionName { name, system_name: String::new() };
-        Self { module: Some(module), address: offset, function, unresolved: Some(reason) }
+        let frames = [SourceFrame::without_line(name, String::new())].into();
+        Self { module: Some(module), address: offset, frames, unresolved: Some(reason) }
     }
 
     /// A frame of which not even the module is known.
     pub fn marker(name: &str, unresolved: Option<UnresolvedReason>) -> Self {
-        let function = FunctionName { name: name.to_owned(), system_name: String::new() };
-        Self { module: None, address: 0, function, unresolved }
+        let frames = [SourceFrame::without_line(name.to_owned(), String::new())].into();
+        Self { module: None, address: 0, frames, unresolved }
+    }
+
+    /// With what debug information says of the address: `lines`, innermost first.
+    ///
+    /// The function that holds the code keeps the name that the symbol table gave it, whatever debug information says: where the
+    /// linker has joined equal functions or debug information is another build's, the symbol table is right about the code that
+    /// runs. Only where it has no name, debug information's is taken.
+    #[must_use]
+    pub fn with_lines(mut self, lines: Vec<SourceLine>) -> Self {
+        let mut frames: Vec<_> = lines
+            .into_iter()
+            .map(|SourceLine { function, file, line, .. }| {
+                let system_name = function.unwrap_or_default();
+                let name = if system_name.is_empty() {
+                    INLINED.to_owned()
+                } else {
+                    demangle(&system_name).into_owned()
+                };
+                SourceFrame { function: FunctionName { name, system_name }, file, line }
+            })
+            .collect();
+        let (Some(outermost), Some(known)) = (frames.last_mut(), self.frames.last_mut()) else { return self };
+        if self.unresolved.is_none() || outermost.function.system_name.is_empty() {
+            std::mem::swap(&mut outermost.function, &mut known.function);
+        } else {
+            self.unresolved = None;
+        }
+        self.frames = frames.into_boxed_slice();
+        self
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.function.name.capacity() + self.function.system_name.capacity()
+        let names = |function: &FunctionName| function.name.capacity() + function.system_name.capacity();
+        // Frames of one unit share their files' names; they are counted with each, so as not to count too little.
+        let file = |file: &Arc<str>| file.len() + 2 * size_of::<usize>();
+        let each = |frame: &SourceFrame| names(&frame.function) + frame.file.as_ref().map_or(0, file);
+        size_of_val(&*self.frames) + self.frames.iter().map(each).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(function: &str, line: u32) -> SourceLine {
+        let function = (!function.is_empty()).then(|| function.to_owned());
+        SourceLine { function, file: Some("a.rs".into()), line, column: 1 }
+    }
+
+    fn shown(symbols: &Symbols) -> Vec<(&str, u32)> {
+        symbols.frames.iter().map(|frame| (frame.function.name.as_str(), frame.line)).collect()
+    }
+
+    fn module() -> Arc<ModuleInfo> {
+        Arc::new(ModuleInfo::named("/lib/a.so"))
+    }
+
+    /// The symbol table names the function that holds the code, debug information what is inlined there, demangled.
+    #[test]
+    fn the_symbol_table_wins() {
+        let symbols = Symbols::named(module(), 16, "outer".into(), "outer".into());
+        let symbols = symbols.with_lines(vec![line("_ZN3foo3barEv", 3), line("", 5), line("other", 7)]);
+        assert_eq!(shown(&symbols), [("foo::bar", 3), ("[inlined]", 5), ("outer", 7)]);
+        assert_eq!(symbols.frames[0].function.system_name, "_ZN3foo3barEv");
+    }
+
+    /// Where the symbol table has no name, debug information's counts; where neither has one, the line is kept.
+    #[test]
+    fn debug_information_names_what_is_stripped() {
+        let stripped = Symbols::unnamed(module(), 16, UnresolvedReason::Stripped);
+        let named = stripped.clone().with_lines(vec![line("main", 3)]);
+        assert_eq!((shown(&named), named.unresolved), (vec![("main", 3)], None));
+        let unnamed = stripped.clone().with_lines(vec![line("", 3)]);
+        assert_eq!(shown(&unnamed), [("a.so+0x10", 3)]);
+        assert_eq!(unnamed.unresolved, Some(UnresolvedReason::Stripped));
+        assert_eq!(stripped.clone().with_lines(Vec::new()), stripped);
     }
 }

@@ -3,12 +3,12 @@
 //! Everything that programs can find is written before it is published, and taken away before it is changed: erased, and
 //! used for something else only when no program can be reading it any more ([`Quarantine`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use agent_ebpf::rule::{self, Rule};
 use agent_ebpf::tables::{
-    HEADER_WORDS, MAPPING_ANONYMOUS, MAPPING_PAGE, MAPPING_WORDS, MAPPINGS, MAX_MAPPINGS, MAX_ROWS, page_key,
+    HEADER_WORDS, MAPPING_ANONYMOUS, MAPPING_PAGE, MAPPING_WORDS, MAPPINGS, SEARCH_STEPS, Slot, page_key,
     place,
 };
 
@@ -16,6 +16,7 @@ use crate::kernel::counters::CounterMap;
 use crate::kernel::unwind_tables::{SlotTable, UnwindTables};
 use crate::process::mappings::Mapping;
 use crate::process::module::ModuleId;
+use crate::table_use::TableUse;
 use crate::unwind::RuleTable;
 use crate::unwind::space::{Extent, Quarantine, Space};
 
@@ -37,12 +38,21 @@ impl ProgramRuns for Arc<CounterMap> {
     }
 }
 
+/// The epoch of what no program has used yet.
+const NEVER: u32 = 0;
+/// A search of [`SEARCH_STEPS`] steps tells so many entries apart.
+const MOST_ENTRIES: usize = (1 << SEARCH_STEPS) - 1;
+/// Rows that a text page can have.
+const MOST_ROWS: usize = MOST_ENTRIES;
+/// The part of the arena that one process's mappings may take.
+const PROCESS_SHARE: usize = 32;
+
 /// Why something was not put into the arena. The slow path does without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotInstalled {
     /// Room is being made; it will be there the next time.
     Full,
-    /// It is larger than the tables' form allows.
+    /// It does not fit the tables' form.
     TooLarge,
 }
 
@@ -71,8 +81,12 @@ pub struct ArenaUse {
     pub rows: u64,
     /// Processes in the arena.
     pub processes: usize,
-    /// Bytes taken, those in quarantine included.
+    /// Bytes of these.
+    pub mapping_bytes: usize,
+    /// Bytes taken in all, those in quarantine included.
     pub bytes: usize,
+    /// Bytes that pages and processes have; the rest of those that are taken is in quarantine.
+    pub occupied: usize,
     /// Bytes in all.
     pub capacity: usize,
     /// Rules in use.
@@ -102,6 +116,8 @@ impl Arena {
         for (index, rule) in rules.take_changed() {
             tables.write_rule(index, rule);
         }
+        // What is used in the first epoch was used later than never.
+        tables.begin_epoch();
         let space = Space::new(blocks);
         let capacity = tables.arena.bytes();
         Self {
@@ -137,13 +153,44 @@ impl Arena {
         rows: &[(u16, Rule)],
     ) -> Result<(), NotInstalled> {
         let key = page_key(module.number(), page);
-        if rows.len() > MAX_ROWS as usize {
+        if rows.len() > MOST_ROWS {
             return Err(NotInstalled::TooLarge);
         }
         self.remove(Occupant::Page(key));
         let extent = self.make_room(HEADER_WORDS + rows.len() as u32)?;
+        self.write_page(key, extent, rows, self.tables.present_epoch());
+        Ok(())
+    }
+
+    /// Whether there is room for pages that nobody has missed yet: a quarter is left to those that will be.
+    pub fn has_room_to_spare(&self) -> bool {
+        self.space.free_runs() > self.space.runs() / 4
+    }
+
+    /// [`Self::install_page`] for a page that nobody has missed yet: only into room to spare, and it counts as used longest ago
+    /// until a program uses it.
+    pub fn install_page_ahead(
+        &mut self,
+        module: ModuleId,
+        page: u32,
+        rows: &[(u16, Rule)],
+    ) -> Result<(), NotInstalled> {
+        let key = page_key(module.number(), page);
+        if rows.len() > MOST_ROWS || !self.tables.pages.has_room(key) {
+            return Err(NotInstalled::TooLarge);
+        }
+        self.reclaim();
+        if !self.has_room_to_spare() {
+            return Err(NotInstalled::Full);
+        }
+        let extent = self.space.allocate(HEADER_WORDS + rows.len() as u32).ok_or(NotInstalled::Full)?;
+        self.write_page(key, extent, rows, NEVER);
+        Ok(())
+    }
+
+    fn write_page(&mut self, key: u64, extent: Extent, rows: &[(u16, Rule)], hit: u32) {
         let mut used = HashMap::new();
-        let mut words = vec![key as u32, (key >> 32) as u32, rows.len() as u32, self.tables.present_epoch()];
+        let mut words = vec![key as u32, (key >> 32) as u32, rows.len() as u32, hit];
         for (offset, rule) in rows {
             let index = self.intern(*rule, &mut used);
             words.push(rule::row(*offset, index));
@@ -154,34 +201,56 @@ impl Arena {
         self.tables.write(extent.first, &words);
         let rules = used.into_values().collect();
         self.publish(Occupant::Page(key), Tenancy { extent, rules }, rows.len() as u32);
-        Ok(())
     }
 
     /// Puts the mappings of a process into the arena, sorted by address. `image` tells its address space from the one after
-    /// the next exec.
+    /// the next exec. What is there already stays.
     pub fn install_process(
         &mut self,
         pid: u32,
         image: u64,
         mappings: &[Mapping],
     ) -> Result<(), NotInstalled> {
-        if mappings.len() > MAX_MAPPINGS as usize {
+        if mappings.len() > self.most_mappings() {
             return Err(NotInstalled::TooLarge);
         }
-        self.remove(Occupant::Process(pid));
         let count = mappings.len() as u32;
-        let extent = self.make_room(HEADER_WORDS + 2 + count * MAPPING_WORDS)?;
         let mut words =
             vec![pid, MAPPINGS, count, self.tables.present_epoch(), image as u32, (image >> 32) as u32];
         words.extend(mappings.iter().flat_map(mapping_words));
+        let present = self.tenants.get(&Occupant::Process(pid));
+        if present.is_some_and(|tenancy| self.tables.holds(tenancy.extent.first, &words)) {
+            return Ok(());
+        }
+        self.remove(Occupant::Process(pid));
+        let extent = self.make_room(words.len() as u32)?;
         self.tables.write(extent.first, &words);
         self.publish(Occupant::Process(pid), Tenancy { extent, rules: Vec::new() }, count);
         Ok(())
     }
 
+    /// How many mappings of one process the arena takes: 4,095, which are 96 KiB, where it has 3 MiB or more.
+    pub fn most_mappings(&self) -> usize {
+        let bytes = self.capacity / PROCESS_SHARE;
+        (bytes / (MAPPING_WORDS as usize * size_of::<u32>())).min(MOST_ENTRIES)
+    }
+
     /// Takes a process's mappings out of the arena.
     pub fn remove_process(&mut self, pid: u32) {
         self.remove(Occupant::Process(pid));
+    }
+
+    /// Takes the rows of retired modules out of the arena.
+    pub fn remove_modules(&mut self, retired: &HashSet<ModuleId>) {
+        let numbers: HashSet<u32> = retired.iter().map(|id| id.number()).collect();
+        let theirs = |occupant: &&Occupant| match occupant {
+            Occupant::Page(key) => numbers.contains(&page_module(*key)),
+            Occupant::Process(_) => false,
+        };
+        let pages: Vec<_> = self.tenants.keys().filter(theirs).copied().collect();
+        for page in pages {
+            self.remove(page);
+        }
     }
 
     /// Begins a new epoch: what is used from now on counts as younger than what was used before.
@@ -195,16 +264,41 @@ impl Arena {
         let pages = self.tenants.keys().filter(|occupant| matches!(occupant, Occupant::Page(_))).count();
         let rows = self.tenants.iter().filter(|(occupant, _)| matches!(occupant, Occupant::Page(_)));
         let rows = rows.map(|(_, tenancy)| u64::from(self.tables.count_at(tenancy.extent.first))).sum();
+        let mappings = self.tenants.iter().filter(|(occupant, _)| matches!(occupant, Occupant::Process(_)));
+        let mapping_bytes = mappings.map(|(_, tenancy)| tenancy.extent.bytes()).sum();
         ArenaUse {
             pages,
             rows,
             processes: self.tenants.len() - pages,
+            mapping_bytes,
             bytes: self.capacity - self.space.free_runs() as usize * Extent { first: 0, runs: 1 }.bytes(),
+            occupied: self.tenants.values().map(|tenancy| tenancy.extent.bytes()).sum(),
             capacity: self.capacity,
             rules: self.rules.len(),
             evictions: self.evictions,
             rules_refused: self.rules_refused,
         }
+    }
+
+    /// How full the arena and each of the tables is that programs read.
+    pub fn table_uses(&self) -> [TableUse; 4] {
+        let ArenaUse { pages, processes, bytes, capacity, rules, .. } = self.memory_use();
+        let slots = |name, table: &SlotTable| {
+            let (entries, slot) = (table.used(), size_of::<Slot>());
+            TableUse { name, entries, bytes: entries * slot, budget: table.slots() * slot }
+        };
+        let rule = size_of::<Rule>() + RuleTable::BYTES_PER_RULE;
+        [
+            TableUse { name: "unwind arena", entries: pages + processes, bytes, budget: capacity },
+            slots("unwind pages", &self.tables.pages),
+            slots("unwind processes", &self.tables.processes),
+            TableUse {
+                name: "unwind rules",
+                entries: rules,
+                bytes: rules * rule,
+                budget: self.rules.capacity() * rule,
+            },
+        ]
     }
 
     /// The index of `rule`. `used` holds the rules that the page refers to so far, each of which counts once.
@@ -294,6 +388,11 @@ impl Arena {
             self.rules.reclaim();
         }
     }
+}
+
+/// The number of the module in a [`page_key`].
+fn page_module(key: u64) -> u32 {
+    ((key >> 32) as u32).wrapping_sub(1)
 }
 
 fn key_of(occupant: Occupant) -> u64 {

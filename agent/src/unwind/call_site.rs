@@ -54,6 +54,15 @@ pub fn is_musl_start(code: &[u8]) -> bool {
 /// Bytes that [`is_musl_start`] looks at.
 pub const MUSL_START: usize = 22;
 
+/// Whether `code` begins with where musl's threads begin, from their first instruction to their last; it has no CFI
+/// (`src/thread/x86_64/clone.s`): `xor %ebp,%ebp; pop %rdi; call *%r9; mov %eax,%edi; xor %eax,%eax; mov $60,%al; syscall`.
+pub fn is_musl_thread_start(code: &[u8]) -> bool {
+    code.starts_with(b"\x31\xed\x5f\x41\xff\xd1\x89\xc7\x31\xc0\xb0\x3c\x0f\x05")
+}
+
+/// Bytes that [`is_musl_thread_start`] looks at.
+pub const MUSL_THREAD_START: usize = 14;
+
 #[cfg(test)]
 mod tests {
     use super::*;

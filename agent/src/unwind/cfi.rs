@@ -1,15 +1,12 @@
 //! Where a file keeps its CFI, and which FDEs cover an address.
 
-use object::elf::SHF_COMPRESSED;
-
 use super::entry::{Entries, EntrySection, Extent, SectionKind};
 use super::header::{Function, Header, HeaderTable};
-use super::inflate::inflate;
 use super::registers::Architecture;
 use super::scan::ScannedTable;
 use super::window::Window;
 use super::{CfiError, CfiLimits};
-use crate::symbol::elf::{ElfImage, Section};
+use crate::symbol::elf::{ElfImage, Section, SectionData};
 use crate::symbol::read_at::ReadAt;
 
 /// Bytes read at once from a sorted table.
@@ -49,21 +46,44 @@ impl CfiIndex {
             let entries = EntrySection { architecture, kind, extents, inflated: None };
             return Ok(Self { entries, functions: Functions::Header(*table) });
         }
-        let mut problem = CfiError::Absent;
         let start = header.and_then(Result::ok).map(|header| header.eh_frame);
-        for candidate in sections(source, image, start, limits) {
-            let scanned = candidate.and_then(|Candidate { kind, extent, inflated }| {
-                let entries = EntrySection { architecture, kind, extents: Box::new([extent]), inflated };
-                let table = ScannedTable::scan(source, &entries, extent, image, limits)?;
-                Ok(Self { entries, functions: Functions::Scanned(table) })
-            });
-            match scanned {
-                Ok(index) if index.function_count() > 0 => return Ok(index),
-                Ok(_) => {}
-                Err(error) => problem = error,
-            }
+        let of_eh_frame = eh_frame(source, image, start)
+            .map_or(Err(CfiError::Absent), |candidate| Self::scan(source, image, candidate, limits));
+        of_eh_frame.or_else(|problem| match Self::open_debug_frame(source, image, limits) {
+            Err(CfiError::Absent) => Err(problem),
+            other => other,
+        })
+    }
+
+    /// Indexes `.debug_frame` alone, by reading all of it: a supplement to an `.eh_frame` that does not cover everything.
+    ///
+    /// # Errors
+    /// As [`CfiIndex::open`].
+    pub fn open_debug_frame(
+        source: &dyn ReadAt,
+        image: &ElfImage,
+        limits: &CfiLimits,
+    ) -> Result<Self, CfiError> {
+        let candidate = debug_frame(source, image, limits)?.ok_or(CfiError::Absent)?;
+        Self::scan(source, image, candidate, limits)
+    }
+
+    /// Reads `candidate` from end to end.
+    fn scan(
+        source: &dyn ReadAt,
+        image: &ElfImage,
+        candidate: Candidate,
+        limits: &CfiLimits,
+    ) -> Result<Self, CfiError> {
+        let Candidate { kind, extent, inflated } = candidate;
+        let architecture =
+            Architecture::of(image.machine()).ok_or(CfiError::Unsupported("another architecture"))?;
+        let entries = EntrySection { architecture, kind, extents: Box::new([extent]), inflated };
+        let table = ScannedTable::scan(source, &entries, extent, image, limits)?;
+        if table.count() == 0 {
+            return Err(CfiError::Absent);
         }
-        Err(problem)
+        Ok(Self { entries, functions: Functions::Scanned(table) })
     }
 
     /// The file's machine.
@@ -135,35 +155,33 @@ struct Candidate {
     inflated: Option<Vec<u8>>,
 }
 
-/// The sections to read from end to end, best first; `eh_frame` is where `.eh_frame` begins for a file without section
-/// headers.
-fn sections(
-    source: &dyn ReadAt,
-    image: &ElfImage,
-    eh_frame: Option<u64>,
-    limits: &CfiLimits,
-) -> impl Iterator<Item = Result<Candidate, CfiError>> {
-    let named = |name| image.section_named(source, name).filter(|section| section.is_in_file());
-    let extent = named(".eh_frame").map(extent_of).or_else(|| rest_of_segment(image, eh_frame?));
-    let of_eh_frame =
-        extent.map(|extent| Ok(Candidate { kind: SectionKind::EhFrame, extent, inflated: None }));
-    let of_debug_frame = named(".debug_frame").map(|section| debug_frame(source, section, limits));
-    [of_eh_frame, of_debug_frame].into_iter().flatten()
+/// `.eh_frame`, which begins at `start` in a file without section headers.
+fn eh_frame(source: &dyn ReadAt, image: &ElfImage, start: Option<u64>) -> Option<Candidate> {
+    let section = image.section_named(source, ".eh_frame").filter(|section| section.is_in_file());
+    let extent = section.map(extent_of).or_else(|| rest_of_segment(image, start?))?;
+    Some(Candidate { kind: SectionKind::EhFrame, extent, inflated: None })
 }
 
 fn extent_of(section: &Section) -> Extent {
     Extent { address: section.address, file_offset: section.file_offset, size: section.size }
 }
 
-fn debug_frame(source: &dyn ReadAt, section: &Section, limits: &CfiLimits) -> Result<Candidate, CfiError> {
+/// `.debug_frame`, which is not loaded: its addresses are offsets in the section.
+fn debug_frame(
+    source: &dyn ReadAt,
+    image: &ElfImage,
+    limits: &CfiLimits,
+) -> Result<Option<Candidate>, CfiError> {
     let kind = SectionKind::DebugFrame;
-    if section.flags.0 & SHF_COMPRESSED.0 == 0 {
-        let extent = Extent { address: 0, ..extent_of(section) };
-        return Ok(Candidate { kind, extent, inflated: None });
-    }
-    let inflated = inflate(source, section, limits.inflated_bytes)?;
-    let extent = Extent { address: 0, file_offset: 0, size: inflated.len() as u64 };
-    Ok(Candidate { kind, extent, inflated: Some(inflated) })
+    let Some(data) = image.section_data(source, ".debug_frame", limits.inflated_bytes)? else {
+        return Ok(None);
+    };
+    let size = data.len();
+    let (file_offset, inflated) = match data {
+        SectionData::InFile { offset, .. } => (offset, None),
+        SectionData::Unpacked(bytes) => (0, Some(bytes)),
+    };
+    Ok(Some(Candidate { kind, extent: Extent { address: 0, file_offset, size }, inflated }))
 }
 
 /// All that is loaded: a linker or an optimizer may have left entries outside `.eh_frame` (BOLT does).

@@ -4,6 +4,8 @@
 //! two entries are copied into a buffer, and the base for PC-relative pointers is chosen such that the FDE seems to lie
 //! where it does in the file.
 
+use std::collections::VecDeque;
+
 use gimli::{
     BaseAddresses, EhFrame, EhFrameOffset, EndianSlice, FrameDescriptionEntry, LittleEndian,
     UnwindSection as _, Vendor,
@@ -16,6 +18,10 @@ use crate::symbol::read_at::ReadAt;
 
 /// Bytes read at once: the FDEs of 16 KiB of text take 2 to 6 KiB.
 const WINDOW: usize = 8 << 10;
+/// Bytes read at once for a CIE, which may lie far from its FDEs.
+const CIE_WINDOW: usize = 64;
+/// CIEs that are kept. Functions with and without exception handlers, which alternate, have one each.
+const KEPT_CIES: usize = 4;
 /// The longest FDE that is read. Those of the largest functions known take some 100 KiB.
 const MAX_FDE: u64 = 1 << 20;
 /// The longest CIE that is read. Known ones have less than 100 bytes.
@@ -60,6 +66,31 @@ impl EntrySection {
         });
         found.ok_or(CfiError::Malformed("an entry lies outside the file"))
     }
+
+    /// What begins at `address`, read through `window`.
+    fn start_of(&self, window: &mut Window<'_>, address: u64) -> Result<EntryStart, CfiError> {
+        let (offset, room) = self.locate(address)?;
+        let length = match (room >= 4).then(|| window.u32(offset)).transpose()? {
+            None | Some(0) => return Ok(EntryStart::Terminator),
+            Some(u32::MAX) => {
+                let size = window.get(offset + 4, 8)?.try_into().map_or(0, u64::from_le_bytes);
+                return Ok(EntryStart::Wide { size: size.saturating_add(12) });
+            }
+            Some(length) => length,
+        };
+        let size = u64::from(length) + 4;
+        if length < 4 || size > room {
+            return Err(CfiError::Malformed("an entry has an impossible length"));
+        }
+        let id = window.u32(offset + 4)?;
+        let cie = match self.kind {
+            SectionKind::EhFrame if id == 0 => None,
+            SectionKind::EhFrame => Some(address.wrapping_add(4).wrapping_sub(u64::from(id))),
+            SectionKind::DebugFrame if id == u32::MAX => None,
+            SectionKind::DebugFrame => Some(u64::from(id)),
+        };
+        Ok(EntryStart::Entry { size, cie })
+    }
 }
 
 /// What an entry's first eight bytes say.
@@ -80,11 +111,13 @@ pub(super) struct Fde<'a> {
     pub(super) bases: BaseAddresses,
 }
 
-/// Loads FDEs of one file. The last CIE is kept, because neighbours share theirs.
+/// Loads FDEs of one file. The last CIEs are kept, because neighbours share theirs.
 pub(super) struct Entries<'a> {
     section: &'a EntrySection,
     window: Window<'a>,
-    cie: Option<(u64, Vec<u8>)>,
+    cie_window: Window<'a>,
+    /// Address and bytes, the last loaded last.
+    cies: VecDeque<(u64, Vec<u8>)>,
     buffer: Vec<u8>,
     budget: u64,
 }
@@ -93,32 +126,13 @@ impl<'a> Entries<'a> {
     /// `budget` is how many bytes of entries may be loaded in all.
     pub(super) fn new(source: &'a dyn ReadAt, section: &'a EntrySection, budget: u64) -> Self {
         let source = section.inflated.as_ref().map_or(source, |inflated| inflated);
-        Self { section, window: Window::new(source, WINDOW), cie: None, buffer: Vec::new(), budget }
+        let (window, cie_window) = (Window::new(source, WINDOW), Window::new(source, CIE_WINDOW));
+        Self { section, window, cie_window, cies: VecDeque::new(), buffer: Vec::new(), budget }
     }
 
     /// What begins at `address`.
     pub(super) fn start_of(&mut self, address: u64) -> Result<EntryStart, CfiError> {
-        let (offset, room) = self.section.locate(address)?;
-        let length = match (room >= 4).then(|| self.window.u32(offset)).transpose()? {
-            None | Some(0) => return Ok(EntryStart::Terminator),
-            Some(u32::MAX) => {
-                let size = self.window.get(offset + 4, 8)?.try_into().map_or(0, u64::from_le_bytes);
-                return Ok(EntryStart::Wide { size: size.saturating_add(12) });
-            }
-            Some(length) => length,
-        };
-        let size = u64::from(length) + 4;
-        if length < 4 || size > room {
-            return Err(CfiError::Malformed("an entry has an impossible length"));
-        }
-        let id = self.window.u32(offset + 4)?;
-        let cie = match self.section.kind {
-            SectionKind::EhFrame if id == 0 => None,
-            SectionKind::EhFrame => Some(address.wrapping_add(4).wrapping_sub(u64::from(id))),
-            SectionKind::DebugFrame if id == u32::MAX => None,
-            SectionKind::DebugFrame => Some(u64::from(id)),
-        };
-        Ok(EntryStart::Entry { size, cie })
+        self.section.start_of(&mut self.window, address)
     }
 
     /// The FDE at `address`.
@@ -140,7 +154,8 @@ impl<'a> Entries<'a> {
         }
         let size = size.min(most);
         self.load_cie(cie_address)?;
-        let cie = self.cie.as_ref().map_or(&[][..], |(_, bytes)| bytes);
+        let cie = self.cies.iter().find(|(held, _)| *held == cie_address);
+        let cie = cie.map_or(&[][..], |(_, bytes)| bytes);
         let at = cie.len();
         self.budget = (self.budget.checked_sub(size + at as u64))
             .ok_or(CfiError::Malformed("more entries cover the code than it can need"))?;
@@ -164,24 +179,28 @@ impl<'a> Entries<'a> {
         Ok(Fde { entry, section, bases })
     }
 
+    /// Makes the CIE at `address` one of those that are kept.
     fn load_cie(&mut self, address: u64) -> Result<(), CfiError> {
-        if self.cie.as_ref().is_some_and(|(held, _)| *held == address) {
+        if self.cies.iter().any(|(held, _)| *held == address) {
             return Ok(());
         }
-        self.cie = None;
-        let EntryStart::Entry { size, cie: None } = self.start_of(address)? else {
+        let start = self.section.start_of(&mut self.cie_window, address)?;
+        let EntryStart::Entry { size, cie: None } = start else {
             return Err(CfiError::Malformed("a CIE is none"));
         };
         if size > MAX_CIE {
             return Err(CfiError::TooLarge { what: "a CIE", bytes: size, limit: MAX_CIE });
         }
         let (offset, _) = self.section.locate(address)?;
-        let bytes = self.window.get(offset, size as usize)?;
+        let bytes = self.cie_window.get(offset, size as usize)?;
         let bytes = match self.section.kind {
             SectionKind::EhFrame => bytes.to_vec(),
             SectionKind::DebugFrame => as_eh_frame(bytes)?,
         };
-        self.cie = Some((address, bytes));
+        if self.cies.len() == KEPT_CIES {
+            self.cies.pop_front();
+        }
+        self.cies.push_back((address, bytes));
         Ok(())
     }
 }

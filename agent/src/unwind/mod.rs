@@ -16,10 +16,13 @@ mod cfi;
 mod entry;
 pub mod finish;
 mod full;
+mod go_frame;
+mod go_rows;
 mod header;
-mod inflate;
 pub mod module_cfi;
 mod page;
+mod page_fill;
+pub mod read_ahead;
 mod registers;
 mod return_scan;
 mod rule_table;
@@ -27,6 +30,7 @@ mod scan;
 pub mod space;
 pub mod stack_slice;
 mod step;
+mod supplement;
 mod trampoline;
 mod translate;
 pub mod unwinder;
@@ -37,9 +41,15 @@ mod tests;
 
 use std::io;
 
-pub use call_site::{LONGEST_CALL, MUSL_START, is_after_call, is_musl_start, is_signal_trampoline};
+use crate::symbol::elf::ElfError;
+
+pub use call_site::{
+    LONGEST_CALL, MUSL_START, MUSL_THREAD_START, is_after_call, is_musl_start, is_musl_thread_start,
+    is_signal_trampoline,
+};
 pub use cfi::CfiIndex;
 pub use full::{FullStep, FullStepError, full_step};
+pub use go_rows::add_go_rows;
 pub use page::{Page, PageStats, build_page};
 pub use registers::{Architecture, Frame, Registers};
 pub use return_scan::{Return, find_return};
@@ -87,6 +97,9 @@ pub enum CfiError {
         /// Bytes it may take.
         limit: u64,
     },
+    /// A section with it cannot be used.
+    #[error("cannot use a section with call frame information: {0}")]
+    Section(#[from] ElfError),
     /// The file could not be read.
     #[error("cannot read call frame information: {0}")]
     Read(#[from] io::Error),

@@ -6,7 +6,7 @@ use agent_ebpf::rule::{Rule, TEXT_PAGE, kind};
 use gimli::UnwindContext;
 
 use super::CfiError;
-use super::cfi::CfiIndex;
+use super::cfi::{CfiIndex, MAX_SEGMENTS};
 use super::entry::{Entries, Fde};
 use super::registers::Architecture;
 use super::translate::rule_of;
@@ -79,18 +79,19 @@ pub fn build_page(
 }
 
 /// What one segment has of the page.
-struct Part {
+pub(super) struct Part {
     /// Offset in the page of the first byte.
-    offset: u64,
-    addresses: Range<u64>,
+    pub(super) offset: u64,
+    pub(super) addresses: Range<u64>,
 }
 
 /// The parts of the page at file offset `start` by the executable segments' bytes, sorted. Where segments share bytes the first
 /// has them.
-fn parts(image: &ElfImage, start: u64) -> Vec<Part> {
+pub(super) fn parts(image: &ElfImage, start: u64) -> Vec<Part> {
     let end = start.saturating_add(TEXT_PAGE);
     let mut ranges: Vec<_> = image
         .executable_segments()
+        .take(MAX_SEGMENTS)
         .map(|segment| {
             let segment_end = segment.file_offset.saturating_add(segment.file_size);
             (segment.file_offset.max(start), segment_end.min(end), segment)

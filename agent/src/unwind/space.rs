@@ -43,6 +43,11 @@ impl Space {
         self.free_runs
     }
 
+    /// Runs in all.
+    pub fn runs(&self) -> u32 {
+        self.total_runs()
+    }
+
     /// Takes room for `words` words; `None` when no gap is large enough.
     pub fn allocate(&mut self, words: u32) -> Option<Extent> {
         let runs = words.div_ceil(RUN_WORDS).max(1);

@@ -1,16 +1,18 @@
 //! The piece of a stack that a record carries.
 
-/// A copy of a stack from some address on.
+use std::sync::Arc;
+
+/// A copy of a stack from some address on. Clones share the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StackSlice {
     start: u64,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl StackSlice {
     /// `bytes` are what the stack holds from address `start` on.
     pub fn new(start: u64, bytes: Vec<u8>) -> Self {
-        Self { start, bytes }
+        Self { start, bytes: Arc::new(bytes) }
     }
 
     /// The word at `address`; `None` when the slice does not reach there.

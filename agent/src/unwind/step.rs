@@ -38,9 +38,13 @@ pub fn step(
         kind::END => Ok(Step::End),
         kind::SLOW => Ok(Step::NeedSlow),
         kind::SIGNAL => interrupted(architecture, frame, read_stack),
-        kind::SP | kind::FP | kind::FP_DEREF | kind::SP_DEREF | kind::PLT => {
-            caller(architecture, frame, rule, read_stack)
-        }
+        kind::SP
+        | kind::SP_FAR
+        | kind::FP
+        | kind::FP_SWITCH
+        | kind::FP_DEREF
+        | kind::SP_DEREF
+        | kind::PLT => caller(architecture, frame, rule, read_stack),
         _ => Ok(Step::NoInformation),
     };
     outcome.unwrap_or_else(|failure| failure)
@@ -57,10 +61,11 @@ fn caller(
     let cfa = canonical_frame_address(frame, rule, read)?;
     // The order is the eBPF program's: nothing is read by an address that is implausible.
     let least = frame.sp.checked_add(architecture.least_frame()).ok_or(Step::Implausible)?;
-    if cfa < least || cfa % 8 != 0 {
+    let descends = cfa < least && rule.kind != kind::FP_SWITCH;
+    if descends || cfa % 8 != 0 {
         return Err(Step::Implausible);
     }
-    let ip = read(words(cfa, rule.ra_offset))?;
+    let ip = read(words(cfa, rule.return_words()))?;
     if ip == 0 {
         return Err(Step::NullReturn);
     }
@@ -68,11 +73,11 @@ fn caller(
     match rule.fp {
         fp::SAME => {}
         fp::SAVED => {
-            caller.fp = read(words(cfa, rule.fp_offset))?;
+            caller.fp = read(words(cfa, rule.fp_offset.into()))?;
             caller.fp_known = true;
         }
         fp::AT_FP => {
-            caller.fp = read(words(known_fp(frame)?, rule.fp_offset))?;
+            caller.fp = read(words(known_fp(frame)?, rule.fp_offset.into()))?;
         }
         _ => caller.fp_known = false,
     }
@@ -85,10 +90,10 @@ fn canonical_frame_address(
     read: impl Fn(u64) -> Result<u64, Step>,
 ) -> Result<u64, Step> {
     Ok(match rule.kind {
-        kind::SP => words(frame.sp, rule.cfa_offset),
-        kind::FP => words(known_fp(frame)?, rule.cfa_offset),
-        kind::FP_DEREF => read(words(known_fp(frame)?, rule.cfa_offset))?,
-        kind::SP_DEREF => read(words(frame.sp, rule.cfa_offset))?.wrapping_add(8),
+        kind::SP | kind::SP_FAR => words(frame.sp, rule.cfa_words()),
+        kind::FP | kind::FP_SWITCH => words(known_fp(frame)?, rule.cfa_words()),
+        kind::FP_DEREF => read(words(known_fp(frame)?, rule.cfa_words()))?,
+        kind::SP_DEREF => read(words(frame.sp, rule.cfa_words()))?.wrapping_add(8),
         // The stub pushes one word on its way; stubs are aligned to their 16 bytes.
         _ => {
             let pushed = frame.ip % 16 >= u64::from(rule.cfa_offset.unsigned_abs());
@@ -116,6 +121,6 @@ fn known_fp(frame: Frame) -> Result<u64, Step> {
     if frame.fp_known { Ok(frame.fp) } else { Err(Step::FramePointerLost) }
 }
 
-fn words(base: u64, offset: i16) -> u64 {
-    base.wrapping_add_signed(i64::from(offset) * 8)
+fn words(base: u64, offset: i64) -> u64 {
+    base.wrapping_add_signed(offset * 8)
 }

@@ -1,9 +1,11 @@
 //! Code without CFI that is known by its bytes: signal trampolines (musl's, Go's), without which a stack ends where a signal
-//! hit, and the beginning of musl's programs, without which a whole stack does not look whole.
+//! hit, and the beginnings of musl's programs and threads, without which a whole stack does not look whole.
 
 use agent_ebpf::rule::{Rule, TEXT_PAGE, kind};
 
-use super::call_site::{MUSL_START, is_musl_start, is_signal_trampoline};
+use super::call_site::{
+    MUSL_START, MUSL_THREAD_START, is_musl_start, is_musl_thread_start, is_signal_trampoline,
+};
 use super::page::Page;
 use super::{Architecture, CfiError};
 use crate::symbol::elf::ElfImage;
@@ -27,7 +29,7 @@ pub fn add_known_code(
     file_page: u64,
     page: &mut Page,
 ) -> Result<(), CfiError> {
-    if Architecture::of(image.machine()) != Some(Architecture::X86_64) || !has_gap(page) {
+    if Architecture::of(image.machine()) != Some(Architecture::X86_64) || !page.has_gap() {
         return Ok(());
     }
     let start = file_page.checked_mul(TEXT_PAGE).ok_or(CfiError::Malformed("no file is that long"))?;
@@ -46,14 +48,14 @@ pub fn add_known_code(
                 mark(page, start, begin.saturating_sub(1)..begin + TRAMPOLINE, kind::SIGNAL);
             } else if is_musl_start(rest) {
                 mark(page, start, begin..begin + LONGEST, kind::END);
+            } else if is_musl_thread_start(rest) {
+                mark(page, start, begin..begin + MUSL_THREAD_START as u64, kind::END);
             }
         }
     }
+    // Trampolines may follow each other at once.
+    page.rows.dedup_by_key(|row| row.1);
     Ok(())
-}
-
-fn has_gap(page: &Page) -> bool {
-    page.rows.iter().any(|row| row.1.kind == kind::NONE)
 }
 
 /// Gives the part of `range`, in file offsets, that lies in the page from `start` on a rule of this kind, if it had none.

@@ -45,9 +45,20 @@ impl<'a> Translator<'_, 'a> {
         {
             return None;
         }
-        let (kind, cfa_offset) = self.cfa(row.cfa())?;
         let (fp, fp_offset) = self.fp(row.register(self.architecture.frame_pointer()).as_ref());
+        if let Some(cfa_words) = self.far(row.cfa()) {
+            return (ra == -8).then(|| Rule::far(cfa_words, fp, fp_offset));
+        }
+        let (kind, cfa_offset) = self.cfa(row.cfa())?;
         Some(Rule { kind, fp, cfa_offset, fp_offset, ra_offset: words(ra)? })
+    }
+
+    /// The distance from the stack pointer to the CFA in words, where 16 bits do not hold it.
+    fn far(&self, rule: &CfaRule<usize>) -> Option<i32> {
+        let CfaRule::RegisterAndOffset { register, offset } = rule else { return None };
+        let is_far =
+            *register == self.architecture.stack_pointer() && offset % 8 == 0 && words(*offset).is_none();
+        if is_far { i32::try_from(offset / 8).ok() } else { None }
     }
 
     fn cfa(&self, rule: &CfaRule<usize>) -> Option<(u8, i16)> {

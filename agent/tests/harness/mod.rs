@@ -6,9 +6,14 @@
 
 pub(crate) mod agent_run;
 pub(crate) mod call_chain;
+pub(crate) mod fuse;
 pub(crate) mod kernel;
+pub(crate) mod log;
 pub(crate) mod profiled;
 pub(crate) mod running;
+pub(crate) mod session;
+pub(crate) mod stripped;
+pub(crate) mod uretprobe;
 pub(crate) mod workload;
 
 use std::fs::File;

@@ -69,11 +69,16 @@ impl Workload {
 
     /// Compiles a Go source. What it builds of the standard library is kept between runs.
     pub(crate) fn go(name: &str, program: &str) -> Self {
+        Self::go_with(name, program, &[], false)
+    }
+
+    /// The same with arguments of `go build`, and where it says so with C.
+    pub(crate) fn go_with(name: &str, program: &str, arguments: &[&str], with_c: bool) -> Self {
         Self::compile(program, |output| {
             let mut go = Command::new("go");
-            go.args(["build", "-o"]).arg(output).arg(source(name));
+            go.arg("build").args(arguments).arg("-o").arg(output).arg(source(name));
             go.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-build"));
-            go.env("GO111MODULE", "off").env("CGO_ENABLED", "0");
+            go.env("GO111MODULE", "off").env("CGO_ENABLED", if with_c { "1" } else { "0" });
             go
         })
     }

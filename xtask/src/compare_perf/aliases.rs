@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 
-use object::{Object as _, ObjectSymbol as _, SymbolKind};
-
 use super::leaf::{Leaf, Tally};
+use crate::elf_symbols::ElfSymbols;
 
 /// For leaves of `modules` whose symbol shares its address with others in the profiles: the one leaf to use instead.
 ///
@@ -63,13 +62,8 @@ fn parse_kallsyms(text: &str) -> Symbols {
 }
 
 fn file_symbols(path: &str) -> Symbols {
-    let Ok(content) = fs::read(path) else { return Vec::new() };
-    let Ok(file) = object::File::parse(&*content) else { return Vec::new() };
-    file.symbols()
-        .chain(file.dynamic_symbols())
-        .filter(|symbol| symbol.is_definition() && symbol.kind() == SymbolKind::Text)
-        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?.to_owned())))
-        .collect()
+    let functions = ElfSymbols::read(path).functions.into_iter();
+    functions.map(|function| (function.address, Leaf::symbol_name(&function.name))).collect()
 }
 
 #[cfg(test)]
@@ -86,14 +80,5 @@ mod tests {
         assert_eq!(symbols.len(), 4);
         let seen = HashSet::from(["memcpy", "__memcpy", "other", "data"]);
         assert_eq!(same_address(&symbols, &seen), [("memcpy".to_owned(), "__memcpy".to_owned())]);
-    }
-
-    /// The symbols of an executable file are read: this test's own.
-    #[test]
-    fn symbols_of_files_are_read() {
-        let own = std::env::current_exe().unwrap();
-        let symbols = file_symbols(own.to_str().unwrap());
-        assert!(symbols.iter().any(|(address, name)| *address > 0 && name == "main"));
-        assert_eq!(file_symbols("/nonexistent"), []);
     }
 }

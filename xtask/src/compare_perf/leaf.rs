@@ -19,7 +19,17 @@ impl Leaf {
     /// The leaf of a symbol and a module as one of the profilers names them.
     pub(crate) fn new(symbol: Option<&str>, module: Option<&str>) -> Self {
         let module = module_name(module.unwrap_or("[unknown]"));
-        Self { module, symbol: symbol.map(symbol_name) }
+        Self { module, symbol: symbol.map(Self::symbol_name) }
+    }
+
+    /// Names that are equal but for a version (`memcpy@@GLIBC_2.14`) become the same; `read@plt` is another function
+    /// than `read`.
+    pub(crate) fn symbol_name(symbol: &str) -> String {
+        match symbol.split_once('@') {
+            Some((name, "plt")) => format!("{name}@plt"),
+            Some((name, _version)) if !name.is_empty() => name.to_owned(),
+            _ => symbol.to_owned(),
+        }
     }
 }
 
@@ -39,23 +49,13 @@ fn module_name(module: &str) -> String {
         || module.starts_with("[guest.kernel")
         || module.starts_with("bpf_")
         || module.starts_with('[')
-            && !["[vdso]", "[anon]", "[heap]", "[stack]", "[unknown]"].contains(&module);
-    let is_anonymous = ["[anon]", "[heap]", "[stack]", "//anon", "[unknown]"].contains(&module)
+            && !["[vdso]", "[jit]", "[anon]", "[heap]", "[stack]", "[unknown]"].contains(&module);
+    let is_anonymous = ["[jit]", "[anon]", "[heap]", "[stack]", "//anon", "[unknown]"].contains(&module)
         || module.starts_with("/tmp/perf-");
     match module {
         _ if is_kernel => "[kernel]".to_owned(),
         _ if is_anonymous => "[anon]".to_owned(),
         file => file.to_owned(),
-    }
-}
-
-/// Names that are equal but for a version (`memcpy@@GLIBC_2.14`) become the same; `read@plt` is another function
-/// than `read`.
-fn symbol_name(symbol: &str) -> String {
-    match symbol.split_once('@') {
-        Some((name, "plt")) => format!("{name}@plt"),
-        Some((name, _version)) if !name.is_empty() => name.to_owned(),
-        _ => symbol.to_owned(),
     }
 }
 

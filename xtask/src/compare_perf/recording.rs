@@ -67,7 +67,7 @@ pub(crate) fn record(agent: &Path, directory: &Path, duration: f64, pid: Option<
 /// mappings of older events that did not ask as having one (`perf_event_mmap_output` never takes
 /// `PERF_RECORD_MISC_MMAP_BUILD_ID` back). perf then reads device and inode as a build id of impossible length,
 /// and 6.1 crashes on that. Who asks is safe.
-fn build_id_options() -> Result<&'static [&'static str]> {
+pub(crate) fn build_id_options() -> Result<&'static [&'static str]> {
     let mut probe = Command::new("perf");
     probe.args(["record", "--quiet", "--buildid-mmap", "--all-cpus", "--event=dummy", "--output=/dev/null"]);
     let supported = command::query(probe.args(["--", "true"]))?.is_some();
@@ -80,7 +80,7 @@ fn build_id_options() -> Result<&'static [&'static str]> {
 }
 
 /// From when the agent's timers were armed to the window's end.
-fn window(run: &FinishedRun, profile: &Profile) -> Result<[SystemTime; 2]> {
+pub(crate) fn window(run: &FinishedRun, profile: &Profile) -> Result<[SystemTime; 2]> {
     let (armed, _) = run.logged("registered profiler: cpu")?;
     let began = log_time::parse(&profile.started).context("the profile does not say when it began")?;
     Ok([armed, began + Duration::try_from_secs_f64(profile.duration_seconds)?])

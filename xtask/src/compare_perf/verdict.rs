@@ -6,17 +6,16 @@
 //! With m functions compared, each gets the bound z(m)·σ at which the chance of a false alarm among all of them is
 //! at most that of 3σ alone, 0.27 % (Bonferroni): the tail beyond z(m) is that beyond 3, divided by m.
 
-use std::collections::BTreeSet;
-
-use super::leaf::{Leaf, Tally};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 
 /// Standard deviations that one comparison is given.
 const SIGMAS: f64 = 3.0;
 
-/// One function in both profiles.
+/// One function, or whatever `K` names, in both profiles.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
-    pub(crate) leaf: Leaf,
+pub(crate) struct Row<K> {
+    pub(crate) key: K,
     /// Samples.
     pub(crate) counts: [u64; 2],
     /// Shares of all samples.
@@ -25,37 +24,42 @@ pub(crate) struct Row {
     pub(crate) deviation: f64,
 }
 
-/// The functions in the top `top` of either profile, the most frequent first. Empty if one has no samples.
-pub(crate) fn rows(tallies: [&Tally; 2], top: usize) -> Vec<Row> {
+/// The keys in the top `top` of either profile, the most frequent first. Empty if one has no samples.
+pub(crate) fn rows<K: Clone + Ord + Hash>(tallies: [&HashMap<K, u64>; 2], top: usize) -> Vec<Row<K>> {
     let totals = tallies.map(|tally| tally.values().sum::<u64>());
     if totals.contains(&0) {
         return Vec::new();
     }
-    let compared: BTreeSet<&Leaf> = tallies.iter().flat_map(|tally| top_leaves(tally, top)).collect();
-    let mut rows: Vec<Row> = compared
+    let compared: BTreeSet<&K> = tallies.iter().flat_map(|tally| most_frequent(tally, top)).collect();
+    let mut rows: Vec<Row<K>> = compared
         .into_iter()
-        .map(|leaf| row(leaf, tallies.map(|tally| tally.get(leaf).copied().unwrap_or(0)), totals))
+        .map(|key| row(key, tallies.map(|tally| tally.get(key).copied().unwrap_or(0)), totals))
         .collect();
     // Stable: functions with equal counts stay in the order of their names.
     rows.sort_by_key(|row| std::cmp::Reverse(row.counts.iter().sum::<u64>()));
     rows
 }
 
-/// The `top` most frequent leaves.
-pub(crate) fn top_leaves(tally: &Tally, top: usize) -> impl Iterator<Item = &Leaf> {
-    let mut leaves: Vec<_> = tally.iter().collect();
-    leaves.sort_by(|(leaf, count), (other, other_count)| other_count.cmp(count).then(leaf.cmp(other)));
-    leaves.into_iter().take(top).map(|(leaf, _)| leaf)
+/// The `top` most frequent keys.
+pub(crate) fn most_frequent<K: Ord + Hash>(tally: &HashMap<K, u64>, top: usize) -> impl Iterator<Item = &K> {
+    let mut keys: Vec<_> = tally.iter().collect();
+    keys.sort_by(|(key, count), (other, other_count)| other_count.cmp(count).then(key.cmp(other)));
+    keys.into_iter().take(top).map(|(key, _)| key)
 }
 
-fn row(leaf: &Leaf, counts: [u64; 2], totals: [u64; 2]) -> Row {
+fn row<K: Clone>(key: &K, counts: [u64; 2], totals: [u64; 2]) -> Row<K> {
+    let shares = [0, 1].map(|profile| counts[profile] as f64 / totals[profile] as f64);
+    Row { key: key.clone(), counts, shares, deviation: deviation(counts, totals) }
+}
+
+/// How far the shares `counts / totals` lie apart, in σ.
+pub(crate) fn deviation(counts: [u64; 2], totals: [u64; 2]) -> f64 {
     let share = |count, total| count as f64 / total as f64;
-    let shares = [share(counts[0], totals[0]), share(counts[1], totals[1])];
     let both = share(counts[0] + counts[1], totals[0] + totals[1]);
     let sigma = (both * (1.0 - both) * (1.0 / totals[0] as f64 + 1.0 / totals[1] as f64)).sqrt();
+    let difference = share(counts[0], totals[0]) - share(counts[1], totals[1]);
     // σ is 0 if the function has all samples of both, and the shares are equal then.
-    let deviation = if sigma > 0.0 { (shares[0] - shares[1]).abs() / sigma } else { 0.0 };
-    Row { leaf: leaf.clone(), counts, shares, deviation }
+    if sigma > 0.0 { difference.abs() / sigma } else { 0.0 }
 }
 
 /// z(m): how many σ each of `comparisons` comparisons is given.
@@ -78,6 +82,7 @@ fn upper_tail(z: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leaf::{Leaf, Tally};
     use super::*;
 
     fn leaf(symbol: &str) -> Leaf {
@@ -107,7 +112,7 @@ mod tests {
         let perf = Tally::from([(leaf("a"), 50), (leaf("b"), 40), (leaf("c"), 10)]);
         let ours = Tally::from([(leaf("a"), 50), (leaf("d"), 30), (leaf("c"), 20)]);
         let rows = rows([&perf, &ours], 2);
-        let names: Vec<_> = rows.iter().map(|row| row.leaf.symbol.clone().unwrap()).collect();
+        let names: Vec<_> = rows.iter().map(|row| row.key.symbol.clone().unwrap()).collect();
         assert_eq!(names, ["a", "b", "d"]);
         assert_eq!((rows[2].counts, rows[2].shares), ([0, 30], [0.0, 0.3]));
     }

@@ -78,11 +78,13 @@ fn the_books_have_their_shape() {
         parsed(&profile)["accounting"],
         json!({
             "ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10, "balances": true,
-            "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "undecodable": 0},
+            "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "cpu_returned": 0,
+                     "undecodable": 0},
             "truncated": {"depth": 1, "slice": 0, "unwind": 0, "budget": 0, "compat": 0, "stack_table_full": 0},
             "frames": 23,
-            "unresolved": {"stripped": 1, "gone": 0, "unreadable": 0, "malformed": 0, "anonymous": 0,
-                           "unknown_process": 1, "unmapped": 0, "kernel_hidden": 0},
+            "unresolved": {"stripped": 1, "gone": 0, "unreadable": 0, "malformed": 0, "over_budget": 0,
+                           "anonymous": 0, "jit_without_map": 0, "unknown_process": 1, "unmapped": 0,
+                           "kernel_hidden": 0, "module_table_full": 0, "stalled": 0},
         })
     );
     profile.accounting.emitted = 9;

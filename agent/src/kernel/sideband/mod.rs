@@ -1,7 +1,7 @@
 //! The perf side-band: what happens to processes, as it happens.
 //!
 //! A dummy event on each online CPU carries `MMAP2`, `COMM`, `FORK` and `EXIT` records. Unlike reading
-//! `/proc`, this also knows processes that live for a few milliseconds.
+//! `/proc`, this also knows processes that live for a few milliseconds. `KSYMBOL` records tell of BPF programs.
 
 pub mod record;
 mod ring;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use self::record::{ProcessEvent, Record};
+use self::record::{KernelCode, ProcessEvent, Record};
 use self::ring::EventRing;
 use crate::kernel::perf_event::{PerfEvent, PerfEventError};
 
@@ -37,6 +37,7 @@ pub enum SidebandError {
 pub struct Sideband {
     rings: Vec<EventRing>,
     ring_bytes: usize,
+    kernel: Vec<KernelCode>,
     lost: u64,
     undecodable: u64,
 }
@@ -45,17 +46,22 @@ impl Sideband {
     /// Opens the side-band of `cpus`, each with a ring of `ring_bytes` (a power of two of pages). Records
     /// flow from here on.
     pub fn open(cpus: &BTreeSet<u32>, ring_bytes: usize) -> Result<Self, SidebandError> {
-        let mut sideband = Self { rings: Vec::new(), ring_bytes, lost: 0, undecodable: 0 };
+        let mut sideband =
+            Self { rings: Vec::new(), ring_bytes, kernel: Vec::new(), lost: 0, undecodable: 0 };
         for cpu in cpus {
             sideband.add_cpu(*cpu)?;
         }
         Ok(sideband)
     }
 
-    /// Adds a CPU that came online. One that left keeps its ring until [`Sideband::remove_cpu`].
+    /// Adds a CPU that came online. One that left keeps its ring until [`Sideband::remove_cpu`]. Nothing happens when the CPU is
+    /// offline again: nothing happens on it either.
     pub fn add_cpu(&mut self, cpu: u32) -> Result<(), SidebandError> {
         let bytes = self.ring_bytes;
-        let event = PerfEvent::side_band(cpu, (bytes / 2) as u32)?;
+        let event = match PerfEvent::side_band(cpu, (bytes / 2) as u32) {
+            Err(error) if error.cpu_is_offline() => return Ok(()),
+            opened => opened?,
+        };
         let ring =
             EventRing::new(event, bytes).map_err(|source| SidebandError::Ring { bytes, cpu, source })?;
         ring.event().enable()?;
@@ -70,14 +76,20 @@ impl Sideband {
 
     /// Appends everything that happened since the last call to `events`, in no particular order.
     pub fn drain(&mut self, events: &mut Vec<ProcessEvent>) {
-        let Self { rings, lost, undecodable, .. } = self;
+        let Self { rings, kernel, lost, undecodable, .. } = self;
         for ring in rings {
             ring.drain(|bytes| match record::decode(bytes) {
                 Record::Process(event) => events.push(event),
+                Record::Kernel(code) => kernel.extend(code),
                 Record::Lost(count) => *lost += count,
                 Record::Other => *undecodable += 1,
             });
         }
+    }
+
+    /// Kernel code that was loaded between the two last calls of [`Sideband::drain`], and was not taken yet.
+    pub fn take_kernel_code(&mut self) -> Vec<KernelCode> {
+        std::mem::take(&mut self.kernel)
     }
 
     /// Records that the kernel could not write because a ring was full.

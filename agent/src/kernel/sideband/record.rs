@@ -1,4 +1,4 @@
-//! Decoding of side-band records: `MMAP2`, `COMM`, `FORK`, `EXIT`, `LOST`.
+//! Decoding of side-band records: `MMAP2`, `COMM`, `FORK`, `EXIT`, `KSYMBOL`, `LOST`.
 //!
 //! Layouts: `include/uapi/linux/perf_event.h`, `enum perf_event_type`. With `sample_id_all` and
 //! `PERF_SAMPLE_TIME` alone, every record ends with its time.
@@ -75,11 +75,26 @@ pub struct FileHint {
     pub inode: u64,
 }
 
+/// Code that the kernel has just loaded: a BPF program, or something that it generates itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelCode {
+    /// First address.
+    pub start: u64,
+    /// Length in bytes.
+    pub length: u32,
+    /// As in kallsyms: `bpf_prog_6deef7357e7b4530_name`.
+    pub name: String,
+    /// Whether it is BPF's.
+    pub is_bpf: bool,
+}
+
 /// One record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Something happened to a process.
     Process(ProcessEvent),
+    /// Kernel code was loaded; `None` when some was unloaded, of which the record says no more.
+    Kernel(Option<KernelCode>),
     /// The ring was full, and so many records are missing.
     Lost(u64),
     /// A record of a type that is of no interest, or that could not be decoded.
@@ -101,6 +116,9 @@ fn decode_known(record: &[u8]) -> Option<Record> {
         return Some(Record::Lost(fields.u64()?));
     }
     let time = fields.take_time()?;
+    if record_type == abi::PERF_RECORD_KSYMBOL {
+        return kernel_code(&mut fields);
+    }
     let what = match record_type {
         abi::PERF_RECORD_MMAP2 => ProcessChange::Map(mapping(&mut fields)?),
         abi::PERF_RECORD_COMM => ProcessChange::Comm {
@@ -131,6 +149,15 @@ fn mapping(fields: &mut Fields<'_>) -> Option<NewMapping> {
     let (_generation, _protection, _flags) = (fields.u64()?, fields.u32()?, fields.u32()?);
     let file = FileHint { device: libc::makedev(major, minor), inode };
     Some(NewMapping { pid, start, length, file_offset, file, path: fields.text() })
+}
+
+/// `perf_event_ksymbol` in `kernel/events/core.c`.
+fn kernel_code(fields: &mut Fields<'_>) -> Option<Record> {
+    let (start, length) = (fields.u64()?, fields.u32()?);
+    let (kind, flags) = (u32::from(fields.u16()?), u32::from(fields.u16()?));
+    let is_bpf = kind == abi::PERF_RECORD_KSYMBOL_TYPE_BPF;
+    let code = KernelCode { start, length, name: fields.text(), is_bpf };
+    Some(Record::Kernel((flags & abi::PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER == 0).then_some(code)))
 }
 
 /// What is left to decode of a record.
@@ -240,6 +267,24 @@ mod tests {
 
         let lost = record(abi::PERF_RECORD_LOST, 0, &[&[0; 8], &3u64.to_ne_bytes()], 6);
         assert_eq!(decode(&lost), Record::Lost(3));
+    }
+
+    /// Kernel code that is loaded, BPF's and other, and that is unloaded.
+    #[test]
+    fn kernel_code_is_told() {
+        let told = |kind: u32, flags: u16| {
+            let place = 0xffff_ffff_c000_10cc_u64.to_ne_bytes();
+            let rest = [(kind as u16).to_ne_bytes(), flags.to_ne_bytes()].concat();
+            let name = b"bpf_prog_1_x\0\0\0\0";
+            decode(&record(abi::PERF_RECORD_KSYMBOL, 0, &[&place, &77u32.to_ne_bytes(), &rest, name], 6))
+        };
+        let code = |is_bpf| {
+            let name = "bpf_prog_1_x".to_owned();
+            Record::Kernel(Some(KernelCode { start: 0xffff_ffff_c000_10cc, length: 77, name, is_bpf }))
+        };
+        assert_eq!(told(abi::PERF_RECORD_KSYMBOL_TYPE_BPF, 0), code(true));
+        assert_eq!(told(abi::PERF_RECORD_KSYMBOL_TYPE_OOL, 0), code(false));
+        assert_eq!(told(abi::PERF_RECORD_KSYMBOL_TYPE_BPF, 1), Record::Kernel(None));
     }
 
     /// Records cut off anywhere are refused without a panic.

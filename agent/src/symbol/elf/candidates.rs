@@ -6,7 +6,7 @@ use object::elf::{
     STT_NOTYPE, SectionType, Sym64,
 };
 
-use super::functions::{Class, Entry, Name, StringTables};
+use super::functions::{Class, ElfFile, Entry, Name, NameOrigin, StringTables, SymbolFiles, SymtabKind};
 use super::plt::PltStub;
 use super::table::{Strings, Table};
 use super::{ElfError, ElfImage, ElfLimits};
@@ -57,16 +57,13 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// Reads both symbol tables.
-    pub(super) fn collect(
-        source: &dyn ReadAt,
-        image: &ElfImage,
-        limits: &ElfLimits,
-    ) -> Result<Self, ElfError> {
-        if image.elf_type() == ET_REL {
+    pub(super) fn collect(files: &SymbolFiles<'_>, limits: &ElfLimits) -> Result<Self, ElfError> {
+        let SymbolFiles { own, symtab: of_symtab, .. } = files;
+        if own.image.elf_type() == ET_REL {
             return Err(ElfError::Unsupported("relocatable: its symbols have no addresses"));
         }
-        let symtab = SymbolTable::find(source, image, SHT_SYMTAB, limits)?;
-        let dynsym = SymbolTable::find(source, image, SHT_DYNSYM, limits)?;
+        let symtab = SymbolTable::find(of_symtab.source, of_symtab.image, SHT_SYMTAB, limits)?;
+        let dynsym = SymbolTable::find(own.source, own.image, SHT_DYNSYM, limits)?;
         let symbols: u64 = [&symtab, &dynsym].into_iter().flatten().map(|table| table.symbols.count()).sum();
         let max_entries = limits.index_bytes / size_of::<Entry>();
         let strings = StringTables {
@@ -74,17 +71,17 @@ impl Candidates {
             dynsym: dynsym.as_ref().map(|table| table.strings).unwrap_or_default(),
         };
         let mut candidates = Self {
-            code: CodeRanges::new(image),
+            code: CodeRanges::new(own.image),
             // Address space only: what is not filled is never touched, and given back by `select`.
             entries: Vec::with_capacity(usize::try_from(symbols).unwrap_or(usize::MAX).min(max_entries)),
             strings,
             max_entries,
             skipped: 0,
         };
-        for (table, dynamic) in [(symtab, false), (dynsym, true)] {
+        for (file, table, dynamic) in [(of_symtab, symtab, false), (own, dynsym, true)] {
             if let Some(table) = table {
-                table.symbols.for_each(source, |_, symbol: &Sym64<LE>| {
-                    candidates.add_symbol(source, image, &table.strings, symbol, dynamic)
+                table.symbols.for_each(file.source, |_, symbol: &Sym64<LE>| {
+                    candidates.add_symbol(*file, &table.strings, symbol, dynamic)
                 })?;
             }
         }
@@ -110,15 +107,15 @@ impl Candidates {
 
     fn add_symbol(
         &mut self,
-        source: &dyn ReadAt,
-        image: &ElfImage,
+        file: ElfFile<'_>,
         strings: &Strings,
         symbol: &Sym64<LE>,
         dynamic: bool,
     ) -> Result<(), ElfError> {
         let name = symbol.st_name.get(LE);
-        let Some(untyped) = is_untyped_function(image, symbol).filter(|_| name != 0) else { return Ok(()) };
-        if untyped && is_label(source, strings, name) {
+        let untyped = is_untyped_function(file.image, symbol).filter(|_| name != 0);
+        let Some(untyped) = untyped else { return Ok(()) };
+        if untyped && is_label(file.source, strings, name) {
             return Ok(());
         }
         let binding = match symbol.st_bind() {
@@ -154,11 +151,11 @@ impl Candidates {
     }
 
     /// Keeps one candidate for each address and gives sizes to those without.
-    pub(super) fn select(mut self, source: &dyn ReadAt) -> Box<[Entry]> {
+    pub(super) fn select(mut self, files: &SymbolFiles<'_>) -> Box<[Entry]> {
         self.entries.sort_unstable_by_key(|entry| {
             (entry.start, rank(entry), entry.size == 0, entry.name, u32::MAX - entry.size)
         });
-        self.break_ties(source);
+        self.break_ties(files);
         self.entries.dedup_by_key(|entry| entry.start);
         let mut sized_end = 0;
         self.entries.retain(|entry| {
@@ -181,9 +178,14 @@ impl Candidates {
 
     /// Where symbols of the same worth share an address, brings the one with the best name to the front of
     /// its group. This alone reads names, so that a file without aliases costs no read.
-    fn break_ties(&mut self, source: &dyn ReadAt) {
+    fn break_ties(&mut self, files: &SymbolFiles<'_>) {
         let strings = self.strings;
-        let worth = |entry: &Entry| (entry.start, rank(entry), entry.size == 0, table_of(entry));
+        // A whole `.symtab` holds what `.dynsym` holds: where both have a symbol of equal worth, only the former's names
+        // are compared.
+        let repeated = |entry: &Entry| {
+            files.kind == SymtabKind::Whole && is_symbol(entry) && entry.name.origin() == NameOrigin::Own
+        };
+        let worth = |entry: &Entry| (entry.start, rank(entry), entry.size == 0, repeated(entry));
         for group in self.entries.chunk_by_mut(|a, b| a.start == b.start) {
             let Some(first) = group.first().map(&worth) else { continue };
             let ties = group.iter().take_while(|entry| worth(entry) == first).count();
@@ -192,7 +194,8 @@ impl Candidates {
             }
             let tied = group.get(..ties).unwrap_or_default();
             let best = (0..ties).zip(tied).min_by_key(|(_, entry)| {
-                let name = strings.read(source, entry.name, COMPARED_NAME).unwrap_or_default();
+                let name =
+                    strings.read(files.source_of(entry.name), entry.name, COMPARED_NAME).unwrap_or_default();
                 let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
                 // A name that cannot be read comes last.
                 (name.is_empty(), underscores, name.len(), name)
@@ -211,10 +214,8 @@ fn rank(entry: &Entry) -> u32 {
     }
 }
 
-/// `.symtab` holds what `.dynsym` holds: where both have a symbol of equal worth, only the former's names
-/// are compared.
-fn table_of(entry: &Entry) -> bool {
-    matches!(entry.name.class(), Class::Symbol { dynamic: true, .. })
+fn is_symbol(entry: &Entry) -> bool {
+    matches!(entry.name.class(), Class::Symbol { .. })
 }
 
 /// `Some(false)` for a function, `Some(true)` for an untyped symbol in code, None for all else.

@@ -1,4 +1,8 @@
 //! Which function covers an address: an index of 12 bytes a function that leaves the names in the file.
+//!
+//! A stripped file has no `.symtab`, but another file may have it: a separate debug file, or the one that is packed into
+//! `.gnu_debugdata`. Addresses in those are the same, sections have the same numbers and flags, and only the symbol table's bytes
+//! are there. What is code, `.dynsym` and the PLT are always the module's own.
 
 use std::io;
 use std::mem::size_of_val;
@@ -21,6 +25,13 @@ pub struct SymbolRef {
     /// Bytes covered. For a symbol without a size: up to the next symbol or the end of its section.
     pub size: u64,
     name: Name,
+}
+
+impl SymbolRef {
+    /// Which file the name lies in. It matters only where the index was built from two.
+    pub fn origin(&self) -> NameOrigin {
+        self.name.origin()
+    }
 }
 
 /// Where a function's name is: an offset into a string table, and above it a [`Class`] in four bits.
@@ -63,6 +74,13 @@ impl Name {
         }
     }
 
+    pub(super) fn origin(self) -> NameOrigin {
+        match self.class() {
+            Class::Symbol { dynamic: false, .. } => NameOrigin::Symtab,
+            Class::Symbol { dynamic: true, .. } | Class::PltStub => NameOrigin::Own,
+        }
+    }
+
     fn offset(self) -> u64 {
         u64::from(self.0 & ((1 << Self::OFFSET_BITS) - 1))
     }
@@ -85,13 +103,67 @@ pub(super) struct StringTables {
 }
 
 impl StringTables {
+    /// `source` is the file that `name` lies in: [`Name::origin`] says which.
     pub(super) fn read(&self, source: &dyn ReadAt, name: Name, max: usize) -> io::Result<Vec<u8>> {
-        let table = match name.class() {
-            Class::Symbol { dynamic: false, .. } => &self.symtab,
-            Class::Symbol { dynamic: true, .. } | Class::PltStub => &self.dynsym,
-        };
-        table.read(source, name.offset(), max)
+        match name.origin() {
+            NameOrigin::Own => self.dynsym.read(source, name.offset(), max),
+            NameOrigin::Symtab => {
+                let mut name = self.symtab.read(source, name.offset(), max)?;
+                name.truncate(without_version(&name));
+                Ok(name)
+            }
+        }
     }
+}
+
+/// How much of a name of `.symtab` is left without the version that linkers append to it there (`fopen@@GLIBC_2.2.5`); in
+/// `.dynsym` it stands apart.
+fn without_version(name: &[u8]) -> usize {
+    name.iter().position(|&byte| byte == b'@').filter(|&at| at > 0).unwrap_or(name.len())
+}
+
+/// The files that an index is built from.
+pub(super) struct SymbolFiles<'a> {
+    pub(super) own: ElfFile<'a>,
+    /// The one whose `.symtab` is read.
+    pub(super) symtab: ElfFile<'a>,
+    pub(super) kind: SymtabKind,
+}
+
+impl SymbolFiles<'_> {
+    pub(super) fn source_of(&self, name: Name) -> &dyn ReadAt {
+        match name.origin() {
+            NameOrigin::Symtab => self.symtab.source,
+            NameOrigin::Own => self.own.source,
+        }
+    }
+}
+
+/// A file with symbols: its bytes and its headers.
+#[derive(Clone, Copy)]
+pub struct ElfFile<'a> {
+    /// The bytes.
+    pub source: &'a dyn ReadAt,
+    /// The headers.
+    pub image: &'a ElfImage,
+}
+
+/// What a `.symtab` in another file than the module's own holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymtabKind {
+    /// All symbols, those of `.dynsym` among them: a separate debug file's.
+    Whole,
+    /// What is not in `.dynsym`: MiniDebugInfo's.
+    Rest,
+}
+
+/// Which file a function's name is to be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOrigin {
+    /// The file that the index's `.symtab` is in.
+    Symtab,
+    /// The module's own file.
+    Own,
 }
 
 /// The functions of one ELF file by address.
@@ -121,16 +193,45 @@ impl FunctionIndex {
     /// than the limits allow or code spread over more than 4 GiB, [`ElfError::Unsupported`] for relocatable
     /// files, whose symbols have no addresses. A file without symbols gives an empty index.
     pub fn build(source: &dyn ReadAt, image: &ElfImage, limits: &ElfLimits) -> Result<Self, ElfError> {
-        let mut candidates = Candidates::collect(source, image, limits)?;
+        let own = ElfFile { source, image };
+        Self::of(&SymbolFiles { own, symtab: own, kind: SymtabKind::Whole }, limits)
+    }
+
+    /// As [`FunctionIndex::build`], for a module whose `.symtab` is in another file. Code, `.dynsym` and PLT stubs are still
+    /// those of `own`.
+    ///
+    /// # Errors
+    /// As [`FunctionIndex::build`], for either file.
+    pub fn build_with_symtab(
+        own: ElfFile<'_>,
+        symtab: ElfFile<'_>,
+        kind: SymtabKind,
+        limits: &ElfLimits,
+    ) -> Result<Self, ElfError> {
+        Self::of(&SymbolFiles { own, symtab, kind }, limits)
+    }
+
+    fn of(files: &SymbolFiles<'_>, limits: &ElfLimits) -> Result<Self, ElfError> {
+        let mut candidates = Candidates::collect(files, limits)?;
         // Stubs are a bonus: broken relocations do not cost the functions their names.
-        for stub in plt::stubs(source, image, limits).unwrap_or_default() {
+        for stub in plt::stubs(files.own.source, files.own.image, limits).unwrap_or_default() {
             candidates.add_plt_stub(&stub)?;
         }
         let strings = candidates.strings();
         let (base, skipped) = (candidates.base(), candidates.skipped());
-        let entries = candidates.select(source);
+        let entries = candidates.select(files);
         let max_size = entries.iter().map(|entry| entry.size).max().unwrap_or(0);
         Ok(Self { base, entries, max_size, strings, skipped })
+    }
+
+    /// Whether any function comes from `.symtab`: without one the file is stripped, and another may know more.
+    pub fn has_symtab(&self) -> bool {
+        self.entries.iter().any(|entry| entry.name.origin() == NameOrigin::Symtab)
+    }
+
+    /// File offset and bytes of the string table with the names of `.symtab`, in the file that has it.
+    pub fn symtab_names(&self) -> (u64, u64) {
+        self.strings.symtab.range()
     }
 
     /// Number of functions.
@@ -170,8 +271,9 @@ impl FunctionIndex {
         Some(self.symbol(covering))
     }
 
-    /// The name as it stands in the file: not demangled, at most 64 KiB of it, bytes that are not UTF-8
-    /// replaced; `name@plt` for a PLT stub. `source` is the file that the index was built from.
+    /// The name as it stands in the file, without a version: not demangled, at most 64 KiB of it, bytes that are not UTF-8
+    /// replaced; `name@plt` for a PLT stub. `source` is the file that the index was built from; of two the one that
+    /// [`SymbolRef::origin`] says.
     pub fn name(&self, source: &dyn ReadAt, symbol: &SymbolRef) -> io::Result<String> {
         let name = self.strings.read(source, symbol.name, Strings::MAX_NAME)?;
         let mut name = String::from_utf8(name)

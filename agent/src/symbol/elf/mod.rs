@@ -10,16 +10,21 @@
 mod candidates;
 mod functions;
 mod image;
+mod mini;
 mod note;
 mod plt;
+mod section_data;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::io;
 
-pub use functions::{FunctionIndex, SymbolRef};
+pub use functions::{ElfFile, FunctionIndex, NameOrigin, SymbolRef, SymtabKind};
 pub use image::{ElfImage, Section, Segment};
+pub use mini::mini_debug_info;
+pub use section_data::SectionData;
 
 /// How much of a file's tables is read and kept, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +35,14 @@ pub struct ElfLimits {
     pub symbol_bytes: u64,
     /// Heap bytes of a [`FunctionIndex`]. 12 bytes a function.
     pub index_bytes: usize,
+    /// What MiniDebugInfo may hold when it is unpacked; kept only while an index is being built.
+    pub mini_bytes: u64,
 }
 
 impl Default for ElfLimits {
     /// Room for 65,536 sections, 4 million symbols and 1.4 million functions: a browser with all its symbols.
     fn default() -> Self {
-        Self { header_bytes: 4 << 20, symbol_bytes: 96 << 20, index_bytes: 16 << 20 }
+        Self { header_bytes: 4 << 20, symbol_bytes: 96 << 20, index_bytes: 16 << 20, mini_bytes: 32 << 20 }
     }
 }
 

@@ -130,6 +130,11 @@ impl Strings {
         Self { offset, size: size.min(source.len() - offset) }
     }
 
+    /// File offset and bytes of the table.
+    pub(super) fn range(&self) -> (u64, u64) {
+        (self.offset, self.size)
+    }
+
     /// The bytes at `offset` up to a NUL, or the first `max` of them.
     pub(super) fn read(&self, source: &dyn ReadAt, offset: u64, max: usize) -> io::Result<Vec<u8>> {
         let mut name = Vec::new();

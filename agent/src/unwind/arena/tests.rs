@@ -110,6 +110,25 @@ fn an_erased_header_matches_no_key() {
     assert_eq!(arena.tables.processes.used(), 0);
 }
 
+/// Mappings that are there already are left where they are, so that no program misses them for a moment; others replace them,
+/// also when only the address space is another.
+#[test]
+fn the_same_mappings_stay_in_place() {
+    let mut arena = arena(1, &Runs::default());
+    let mapping = Mapping { start: 0x1000, end: 0x3000, file_offset: 0, module: module() };
+    let longer = Mapping { end: 0x4000, ..mapping };
+    let mut places = Vec::new();
+    for (image, mappings) in
+        [(7, vec![mapping]), (7, vec![mapping]), (8, vec![mapping]), (8, vec![longer]), (8, vec![])]
+    {
+        arena.begin_epoch();
+        arena.install_process(42, image, &mappings).expect("there is room");
+        places.push(arena.tenants[&Occupant::Process(42)].extent.first);
+    }
+    assert_eq!(places[0], places[1], "the same");
+    assert!(places[1..].windows(2).all(|two| two[0] != two[1]), "{places:?}");
+}
+
 /// A full arena makes room by sending away what was used longest ago, and what was used lately stays.
 #[test]
 fn the_oldest_goes_first() {
@@ -132,6 +151,34 @@ fn the_oldest_goes_first() {
     assert!(!arena.has_page(module(), 1), "used longest ago");
     assert!(arena.has_page(module(), installed - 1));
     assert_eq!(arena.tables.pages.used(), arena.memory_use().pages);
+}
+
+/// What is read ahead sends nobody away, leaves a quarter of the room, and is the first to go unless a program has used it.
+#[test]
+fn what_is_read_ahead_takes_room_to_spare() {
+    let mut arena = arena(1, &Runs::default());
+    let rows = rows(1000);
+    let mut ahead = 0;
+    while arena.install_page_ahead(module(), 1000 + ahead, &rows).is_ok() {
+        ahead += 1;
+    }
+    let ArenaUse { bytes, capacity, evictions, .. } = arena.memory_use();
+    assert!((capacity * 7 / 10..=capacity * 3 / 4 + 8192).contains(&bytes), "{bytes} of {capacity}");
+    assert!(!arena.has_room_to_spare());
+    assert_eq!((evictions, arena.rule_at(module(), 1000, 0)), (0, Some(rows[0].1)));
+
+    let used = arena.tenants[&Occupant::Page(page_key(module().number(), 1000))].extent.first;
+    let hit = (used + agent_ebpf::tables::HEADER_HIT) as usize;
+    arena.tables.arena.word(hit).store(arena.tables.present_epoch(), Ordering::Relaxed);
+    let mut missed = 0;
+    while arena.memory_use().evictions == 0 {
+        arena.install_page(module(), missed, &rows).expect("no program runs, so room is there at once");
+        missed += 1;
+    }
+    assert!((0..missed).all(|page| arena.has_page(module(), page)), "those that were missed stay");
+    assert!(arena.has_page(module(), 1000), "the one that was used stays");
+    let left = (1001..1000 + ahead).filter(|page| arena.has_page(module(), *page)).count();
+    assert!(left < ahead as usize - 1, "{left} of {ahead}");
 }
 
 /// While programs run on, a full arena refuses, and serves again when they have ended.
@@ -197,9 +244,9 @@ fn nothing_leaks() {
 fn giants_are_refused() {
     let mut arena = arena(1, &Runs::default());
     let mapping = Mapping { start: 0x1000, end: 0x3000, file_offset: 0, module: module() };
-    let many = vec![mapping; MAX_MAPPINGS as usize + 1];
+    let many = vec![mapping; arena.most_mappings() + 1];
     assert_eq!(arena.install_process(1, 1, &many), Err(NotInstalled::TooLarge));
-    let many = vec![(0, rule(1)); MAX_ROWS as usize + 1];
+    let many = vec![(0, rule(1)); MOST_ROWS + 1];
     assert_eq!(arena.install_page(module(), 1, &many), Err(NotInstalled::TooLarge));
 }
 

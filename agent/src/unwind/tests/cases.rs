@@ -109,6 +109,26 @@ fn leaf_with_a_frame_pointer() {
     assert_leads_to_caller(&program, &instructions);
 }
 
+/// A function with a frame of 540,080 bytes, as the Rust compiler has one: more than 16 bits of words.
+///
+/// ```text
+/// 0  push %rbp
+/// 1  sub  $0x83da0,%rsp
+/// 8  ...
+/// ```
+#[test]
+fn frame_of_half_a_megabyte() {
+    const SAVED: &[(u64, u64)] = &[(TOP - 8, CALLER.fp)];
+    const BYTES: u64 = 540_080;
+    let uleb = [(BYTES & 0x7f) as u8 | 0x80, (BYTES >> 7 & 0x7f) as u8 | 0x80, (BYTES >> 14) as u8];
+    let program = [
+        [advance(1), def_cfa_offset(16), saved(RBP, 2)].concat(),
+        [advance(7), [&[0x0e][..], &uleb].concat()].concat(),
+    ];
+    let instructions = [at(1, TOP - 8, CALLER.fp, SAVED), at(8, TOP + 8 - BYTES, 0x1234, SAVED)];
+    assert_leads_to_caller(&program, &instructions);
+}
+
 /// A function whose frame has a size that only the run knows: the frame pointer is what finds the CFA.
 ///
 /// ```text
@@ -310,4 +330,22 @@ fn implausible_steps() {
     assert_eq!(go(frame, lost), Step::Caller(caller));
     let saved = Rule { cfa_offset: 1, fp: fp::SAVED, fp_offset: -1, ..sp };
     assert_eq!(go(caller, saved), Step::Caller(Frame { sp: TOP + 16, fp: 5, fp_known: true, ..caller }));
+}
+
+/// A frame of 527 KiB leads to its caller as a small one does, and down the stack no more than that.
+#[test]
+fn large_frames_are_steps() {
+    let frame = Frame { ip: TEXT, sp: TOP, fp: 7, fp_known: true };
+    let cfa = TOP + 540_080;
+    let stack = |address| match address {
+        _ if address == cfa - 8 => Some(TEXT + 1),
+        _ if address == cfa - 16 => Some(TOP),
+        _ => None,
+    };
+    let go = |rule| step(Architecture::X86_64, frame, rule, stack);
+    let caller = Frame { ip: TEXT + 1, sp: cfa, ..frame };
+    assert_eq!(go(Rule::far(67_510, fp::SAME, 0)), Step::Caller(caller));
+    assert_eq!(go(Rule::far(67_510, fp::SAVED, -2)), Step::Caller(Frame { fp: TOP, ..caller }));
+    assert_eq!(go(Rule::far(67_511, fp::SAME, 0)), Step::Unreadable(cfa));
+    assert_eq!(go(Rule::far(-67_510, fp::SAME, 0)), Step::Implausible);
 }

@@ -7,6 +7,7 @@ use agent_ebpf::rule::TEXT_PAGE;
 use super::super::{Architecture, CfiIndex, CfiLimits, Registers, build_page, full_step};
 use super::files;
 use super::writer::{CFI, Function, Shape, TEXT, TEXT_END, first_page, function, open, write};
+use crate::corruption::{Random, accepted_when_corrupted};
 use crate::symbol::elf::{ElfImage, ElfLimits};
 
 /// Functions with every kind of CFI instruction.
@@ -49,37 +50,16 @@ fn exercise(file: &[u8]) -> bool {
     true
 }
 
-/// A small generator (Knuth's MMIX constants), so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
-
 /// 12,000 files with one to eight bytes of CFI changed are all survived within seconds.
 #[test]
 fn survives_corrupted_bytes() {
-    let start = Instant::now();
     for shape in [Shape::Header, Shape::HeaderWithoutTable, Shape::EhFrame, Shape::DebugFrame(4)] {
         let good = write(&rich(), shape);
         assert!(exercise(&good));
-        let mut file = good.clone();
-        let mut opened = 0;
-        for seed in 0..3000 {
-            let mut random = Random(seed);
-            for _ in 0..=random.below(8) {
-                let at = CFI as usize + random.below(good.len() - CFI as usize);
-                file[at] = [0, 0xff, 0x80, random.below(256) as u8][random.below(4)];
-            }
-            opened += usize::from(exercise(&file));
-            file[CFI as usize..].copy_from_slice(&good[CFI as usize..]);
-        }
+        let place = |random: &mut Random| CFI as usize + random.below(good.len() - CFI as usize);
+        let opened = accepted_when_corrupted(&good, 3000, place, exercise);
         assert!((300..3000).contains(&opened), "{opened} opened: the changes hit nothing or everything");
     }
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 /// The same with the C library's CFI, of which each time a few pages are built.
@@ -93,7 +73,7 @@ fn survives_a_corrupted_c_library() {
         .to_vec();
     let text = image.text_segment().unwrap();
     let pages = text.file_offset / TEXT_PAGE..(text.file_offset + text.file_size) / TEXT_PAGE;
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let (mut bad, mut failed) = (0, 0);
     for _ in 0..300 {
         for change in 0..500 {
@@ -184,6 +164,30 @@ fn bounds_the_work_for_a_page() {
 
     let huge = function(TEXT, 0x100, &vec![0; 2 << 20]);
     assert_eq!(first_page(&write(&[huge], Shape::Header)).stats.bad_fdes, 1);
+}
+
+/// A file that claims a segment for every byte of a page costs no more than one with a few.
+#[test]
+fn bounds_the_segments_of_a_page() {
+    let mut file = write(&rich(), Shape::Header);
+    let headers: Vec<u8> = (0..4096_u64)
+        .flat_map(|n| {
+            let at = TEXT + n;
+            let kind = [1, 0, 0, 0, 5, 0, 0, 0];
+            kind.into_iter().chain([at, at, at, 1, 1, 1].into_iter().flat_map(u64::to_le_bytes))
+        })
+        .collect();
+    let headers_at = file.len() as u64;
+    file[0x20..0x28].copy_from_slice(&headers_at.to_le_bytes());
+    file[0x38..0x3a].copy_from_slice(&4096_u16.to_le_bytes());
+    let good = write(&rich(), Shape::Header);
+    let (_, index) = open(&good).unwrap();
+    file.extend(headers);
+    let image = ElfImage::parse(&file, &ElfLimits::default()).unwrap();
+    let page = build_page(&file, &index, &image, 0).unwrap();
+    // The first function covers 0x30 bytes, the second begins at 0x40: of 64 bytes both have their share.
+    assert!(page.rows.iter().all(|row| u64::from(row.0) <= TEXT + 64), "{:?}", page.rows);
+    assert!((1..=64).contains(&page.stats.fdes), "{:?}", page.stats);
 }
 
 /// An expression that runs in a circle ends.

@@ -4,6 +4,7 @@ mod cases;
 mod figures;
 mod files;
 mod framehop;
+mod go;
 mod hostile;
 #[cfg(target_arch = "x86_64")]
 mod live;

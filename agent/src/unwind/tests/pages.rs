@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 
-use agent_ebpf::rule::{Rule, TEXT_PAGE, kind};
+use agent_ebpf::rule::{Rule, TEXT_PAGE, fp, kind};
 
 use super::super::{CfiError, CfiIndex, CfiLimits, Page, PageStats, build_page};
 use super::files::{self, TestFile};
@@ -84,16 +84,32 @@ fn a_bad_fde_costs_itself() {
 #[test]
 fn what_does_not_fit_is_slow() {
     let programs: [&[u8]; 5] = [
-        &[0x0e, 0x80, 0x80, 0x80, 0x80, 1], // def_cfa_offset 256 MiB
-        &[0x0e, 12],                        // not a multiple of 8
-        &[0x0c, 10, 8],                     // def_cfa r10
-        &[0x0f, 2, 0x77, 8],                // an expression: breg7 8
-        &[0x09, 16, 2],                     // the return address in rcx
+        &[0x0e, 0x80, 0x80, 0x80, 0x80, 0x80, 1], // def_cfa_offset 32 GiB
+        &[0x0e, 12],                              // not a multiple of 8
+        &[0x0c, 10, 8],                           // def_cfa r10
+        &[0x0f, 2, 0x77, 8],                      // an expression: breg7 8
+        &[0x09, 16, 2],                           // the return address in rcx
     ];
     for program in programs {
         let page = first_page(&write(&[function(TEXT, 0x20, program)], Shape::Header));
         assert_eq!(page.rows[1], (TEXT as u16, Rule { kind: kind::SLOW, ..NONE }), "{program:x?}");
         assert_eq!(page.stats.slow_rows, 1);
+    }
+}
+
+/// Frames of 256 KiB and more have rules too, with the caller's frame pointer; the last size with 16 bits and the first beyond.
+#[test]
+fn frames_of_any_size_have_rules() {
+    let programs: [(&[u8], Rule); 4] = [
+        (&[0x0e, 0xf8, 0xff, 0x0f], sp(i16::MAX)), // def_cfa_offset 256 KiB - 8
+        (&[0x0e, 0x80, 0x80, 0x10], Rule::far(1 << 15, 0, 0)), // 256 KiB
+        (&[0x0e, 0xb0, 0xfb, 0x20], Rule::far(67_510, 0, 0)), // 540,080 bytes, as in rustc
+        (&[0x0e, 0x80, 0x80, 0x80, 0x80, 1, 0x86, 2], Rule::far(1 << 25, fp::SAVED, -2)), // 256 MiB; rbp at cfa-16
+    ];
+    for (program, rule) in programs {
+        let page = first_page(&write(&[function(TEXT, 0x20, program)], Shape::Header));
+        assert_eq!(page.rows[1], (TEXT as u16, rule), "{program:x?}");
+        assert_eq!(page.stats.slow_rows, 0);
     }
 }
 
@@ -144,14 +160,18 @@ fn a_compressed_section_gives_the_same_rows() {
         CfiIndex::open(&file, &image, &limits).unwrap_err().to_string()
     };
     let limit = 8 << 20;
+    let other = refusal(&|section| section[0] = 3, limit);
+    assert!(other.ends_with("compressed by neither zlib nor zstd"), "{other}");
     let zstd = refusal(&|section| section[0] = 2, limit);
-    assert!(zstd.ends_with("a section that is not compressed by zlib"), "{zstd}");
-    let longer = refusal(&|section| section[9] += 1, limit);
-    assert!(longer.ends_with("shorter than it says"), "{longer}");
+    assert!(zstd.ends_with("cannot be unpacked"), "{zstd}");
+    for delta in [1_u8, u8::MAX] {
+        let wrong = refusal(&|section| section[9] = section[9].wrapping_add(delta), limit);
+        assert!(wrong.ends_with("does not hold what it says"), "{wrong}");
+    }
     let huge = refusal(&|section| section[13] = 1, limit);
     assert!(huge.contains("too large"), "{huge}");
     assert!(refusal(&|_| (), size as u64 - 1).contains("too large"));
-    assert!(refusal(&|section| section[24..40].fill(0xff), limit).starts_with("cannot read"));
+    assert!(refusal(&|section| section[24..40].fill(0xff), limit).ends_with("cannot be unpacked"));
 }
 
 /// Real files read from end to end give the rows that their tables give.
@@ -223,6 +243,22 @@ fn a_page_takes_few_reads() {
         let page = build_page(&source(most), &file.index, &file.image, pages[pages.len() / 2]);
         assert!(matches!(page, Err(CfiError::Read(_))), "{page:?}");
     }
+}
+
+/// Functions that take their CIE in turns from two places far from theirs, as those with and without exception handlers do, cost
+/// no read each: a section is read about once.
+#[test]
+fn reading_from_end_to_end_takes_few_reads() {
+    let functions: Vec<Function> =
+        (0..20_000).map(|n| Function { signal: n % 2 == 0, ..function(TEXT + n, 1, &[]) }).collect();
+    let bytes = write(&functions, Shape::EhFrame);
+    let source = Counting { bytes: &bytes, reads: Cell::new(0), most: u32::MAX };
+    let image = ElfImage::parse(&source, &ElfLimits::default()).unwrap();
+    let before = source.reads.get();
+    let index = CfiIndex::open(&source, &image, &CfiLimits::default()).unwrap();
+    assert_eq!(index.function_count(), 20_000);
+    let reads = source.reads.get() - before;
+    assert!(reads < 2 * bytes.len() as u32 / (8 << 10), "{reads} reads for {} bytes", bytes.len());
 }
 
 /// Text of two segments in one page: each part by its own addresses, what lies between by none.

@@ -138,7 +138,13 @@ fn same(rule: Rule, row: &Row) -> bool {
         Cfa::Other => return slow,
     };
     let Column::Saved(ra) = row.ra else { return slow };
-    let (Some(offset), Some(ra)) = (offset, words(ra)) else { return slow };
+    let (kind, offset, ra) = match (offset, words(ra), row.cfa) {
+        (Some(offset), Some(ra), _) => (expected, i64::from(offset), i64::from(ra)),
+        (None, Some(-1), Cfa::Sp(bytes)) if bytes % 8 == 0 && i32::try_from(bytes / 8).is_ok() => {
+            (kind::SP_FAR, bytes / 8, -1)
+        }
+        _ => return slow,
+    };
     let fp_agrees = match row.fp {
         Column::Unchanged => rule.fp == fp::SAME,
         Column::Saved(bytes) => match words(bytes) {
@@ -147,7 +153,7 @@ fn same(rule: Rule, row: &Row) -> bool {
         },
         Column::Other => matches!(rule.fp, fp::LOST | fp::AT_FP),
     };
-    (rule.kind, rule.cfa_offset, rule.ra_offset) == (expected, offset, ra) && fp_agrees
+    (rule.kind, rule.cfa_words(), rule.return_words()) == (kind, offset, ra) && fp_agrees
 }
 
 /// What rows say of an address: those of its page.

@@ -32,6 +32,8 @@ fn marks_code_without_rules() {
     // Right behind a function: its last byte is the function's, so the row is the function's too.
     assert_eq!(kinds(&[0x1101], 0), [&plain[..2], &[(0x1100, kind::SIGNAL), (0x110a, 0)]].concat());
     assert_eq!(kinds(&[0x2000, 0x3000], 0).len(), 7);
+    // One begins a byte after another ends: both are one row.
+    assert_eq!(kinds(&[0x2000, 0x200a], 0), marked(0x1fff, 0x2013));
 }
 
 /// A trampoline across the border of two pages is found from both.
@@ -69,9 +71,9 @@ fn marks_the_start_of_musl() {
     }
 }
 
-/// The C library musl, where it is installed, has exactly one trampoline.
+/// The C library musl, where it is installed, has exactly one trampoline, one beginning of threads, and one of its own.
 #[test]
-fn finds_the_one_of_musl() {
+fn finds_those_of_musl() {
     let Ok(file) = std::fs::read("/usr/lib/ld-musl-x86_64.so.1") else {
         println!("no musl here, nothing looked for");
         return;
@@ -79,13 +81,15 @@ fn finds_the_one_of_musl() {
     let image = ElfImage::parse(&file, &ElfLimits::default()).unwrap();
     let text = image.text_segment().unwrap();
     let pages = text.file_offset / TEXT_PAGE..=(text.file_offset + text.file_size) / TEXT_PAGE;
-    let mut found = Vec::new();
+    let (mut found, mut ends) = (Vec::new(), 0);
     for number in pages {
         let mut page = Page { rows: vec![(0, Rule::default())], stats: PageStats::default() };
         add_known_code(&file, &image, number, &mut page).unwrap();
         let signal = page.rows.iter().filter(|row| row.1.kind == kind::SIGNAL);
+        ends += page.rows.iter().filter(|row| row.1.kind == kind::END).count();
         found.extend(signal.map(|row| number * TEXT_PAGE + u64::from(row.0) + 1));
     }
     println!("{found:x?}");
-    assert_eq!(found.len(), 1);
+    // Its dynamic linker begins as its programs do.
+    assert_eq!((found.len(), ends), (1, 2));
 }

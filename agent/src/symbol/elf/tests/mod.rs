@@ -4,9 +4,10 @@ mod hostile;
 mod oracle;
 mod plt;
 mod rules;
+mod sections;
 mod writer;
 
-use super::{ElfError, ElfImage, ElfLimits, FunctionIndex};
+use super::{ElfError, ElfFile, ElfImage, ElfLimits, FunctionIndex, NameOrigin, SymtabKind};
 use crate::symbol::read_at::ReadAt;
 
 /// Headers and index with the default limits.

@@ -172,3 +172,48 @@ fn serves_the_top_of_the_address_space() {
     assert_eq!(name_at(&file, &index, u64::MAX).unwrap(), "top");
     assert_eq!(index.lookup(0), None);
 }
+
+/// Names of `.symtab` lose their version, and are compared without it; a name that is nothing else keeps it.
+#[test]
+fn versions_are_no_part_of_names() {
+    let (file, index) = index_of(vec![
+        func("start@@GLIBC_2.34", 0x1000, 8),
+        func("_start@GLIBC_2.2.5", 0x1000, 8),
+        func("begin_", 0x1000, 8),
+        func("@odd", 0x1100, 8),
+    ]);
+    assert_eq!(name_at(&file, &index, 0x1000).as_deref(), Some("start"));
+    assert_eq!(name_at(&file, &index, 0x1100).as_deref(), Some("@odd"));
+}
+
+/// With `.symtab` in another file its names win as in one file, if it is whole; with what is left of it, all names compete.
+#[test]
+fn unites_tables_of_two_files() {
+    let mut own = Writer::new(vec![]);
+    own.dynsym = vec![func("plain", 0x1000, 8), func("global", 0x1100, 8), func("only_dynamic", 0x1200, 8)];
+    let own = own.write();
+    let symtab = Writer::new(vec![
+        func("not_so_plain", 0x1000, 8),
+        func("local", 0x1100, 8).info(LOCAL | FUNC),
+        func("only_symtab", 0x1300, 8),
+        func("outside", 0x9000, 8),
+    ]);
+    let symtab = symtab.write();
+    let limits = ElfLimits::default();
+    let images = [&own, &symtab].map(|file| ElfImage::parse(file, &limits).unwrap());
+    let own_file = ElfFile { source: &own, image: &images[0] };
+    let other = ElfFile { source: &symtab, image: &images[1] };
+    for (kind, tied) in [(SymtabKind::Whole, "not_so_plain"), (SymtabKind::Rest, "plain")] {
+        let index = FunctionIndex::build_with_symtab(own_file, other, kind, &limits).unwrap();
+        let names: Vec<_> = index
+            .iter()
+            .map(|symbol| {
+                let source = if symbol.origin() == NameOrigin::Symtab { &symtab } else { &own };
+                index.name(source, &symbol).unwrap()
+            })
+            .collect();
+        assert_eq!(names, [tied, "global", "only_dynamic", "only_symtab"], "{kind:?}");
+        assert!(index.has_symtab() && index.skipped() == 1);
+    }
+    assert!(!FunctionIndex::build(&own, &images[0], &limits).unwrap().has_symtab());
+}

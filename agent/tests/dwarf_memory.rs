@@ -1,0 +1,95 @@
+//! What debug information really takes, counted by the allocator, against what the caches say that it takes.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, SharedSource, SplitFiles};
+use agent::symbol::elf::{ElfImage, ElfLimits};
+use agent::symbol::read_at::FileAt;
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same as is asked for here.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above; `alloc` gave this pointer.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+struct NoFiles;
+
+impl SplitFiles for NoFiles {
+    fn package(&self) -> Option<(Arc<str>, SharedSource)> {
+        None
+    }
+
+    fn open(&self, _path: &str) -> Option<SharedSource> {
+        None
+    }
+}
+
+/// Asks for addresses spread over the code of `path`; returns (allocated, stated, peak) bytes.
+fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let source: SharedSource = Arc::new(FileAt::new(File::open(path).expect("a file")).expect("a length"));
+    let image = ElfImage::parse(&*source, &ElfLimits::default()).expect("an ELF file");
+    let cache = DwarfCache::new(budget, DwarfLimits::new(u64::MAX));
+    let lines = DebugLines::open(&*source, &image, &cache).expect("debug information");
+    let code = image.sections().iter().filter(|section| section.is_code());
+    let text = code.max_by_key(|section| section.size).expect("code");
+    let mut found = 0;
+    for step in 0..500 {
+        let address = text.address + text.size / 500 * step;
+        found += usize::from(lines.lines(source.clone(), &NoFiles, address).is_ok());
+    }
+    assert!(found > 300, "{found} of 500 addresses of {} have lines", path.display());
+    let usage = cache.memory_use();
+    let stated = lines.heap_bytes() + usage.block_bytes + usage.unit_bytes;
+    let (now, peak) = (NOW.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+    println!(
+        "{}: {} KiB allocated, {} KiB stated, peak {} KiB; {usage:?}",
+        path.display(),
+        (now - before) >> 10,
+        stated >> 10,
+        (peak - before) >> 10
+    );
+    (now - before, stated, peak - before)
+}
+
+/// Caches state no less than they take, and not twice as much; and within a budget they stay, but for what one unit takes while it
+/// is read.
+#[test]
+fn stated_bytes_are_the_allocators() {
+    let own = std::env::current_exe().expect("a path");
+    let mut files = vec![own];
+    files.extend(std::env::var_os("NODEPROF_DWARF_FILES").iter().flat_map(std::env::split_paths));
+    for path in files {
+        for budget in [12 << 20, 256 << 20] {
+            let (allocated, stated, peak) = measure(&path, budget);
+            assert!(allocated <= stated + (64 << 10), "{allocated} bytes are allocated, {stated} stated");
+            assert!(stated < 3 * allocated + (1 << 20), "{allocated} bytes are allocated, {stated} stated");
+            assert!(peak < 2 * budget, "{peak} bytes at most with a budget of {budget}");
+        }
+    }
+}
