@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Seconds for each target, also if there were fewer executions by then
     #[arg(long, value_name = "NUMBER")]
     seconds: Option<u64>,
+    /// Where chance begins, so that a run that begins with the same inputs does the same again; 0 takes the time of day
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u32,
     /// List the targets
     #[arg(long)]
     list: bool,
@@ -97,7 +100,11 @@ impl Place {
     fn run(&self, engine: &Path, target: &str, options: &Options) -> Result<Outcome> {
         let log = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut fuzzer = Command::new(engine);
-        fuzzer.arg(target).arg(format!("-runs={}", options.executions)).arg("-print_final_stats=1");
+        fuzzer
+            .arg(target)
+            .arg(format!("-runs={}", options.executions))
+            .arg(format!("-seed={}", options.seed));
+        fuzzer.arg("-print_final_stats=1");
         if let Some(seconds) = options.seconds {
             fuzzer.arg(format!("-max_total_time={seconds}"));
         }

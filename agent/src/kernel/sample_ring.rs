@@ -111,7 +111,8 @@ impl SampleBatch {
         let SlicePiece { sequence, start, cpu, .. } = piece;
         match self.pieces.get_mut(&cpu) {
             Some(pieces)
-                if pieces.sequence == sequence && pieces.start + pieces.bytes.len() as u64 == start =>
+                if pieces.sequence == sequence
+                    && pieces.start.wrapping_add(pieces.bytes.len() as u64) == start =>
             {
                 pieces.bytes.extend_from_slice(bytes);
             }
@@ -132,7 +133,8 @@ impl SampleBatch {
         let resumes = walk::resumes(header.walk) && header.flags & flag::NO_SLICE == 0;
         let (resume, slice) = if resumes { resume(rest)? } else { (None, &[][..]) };
         let pieces = self.pieces.remove(&header.cpu).filter(|pieces| {
-            let end = resume.as_ref().map(|resume| resume.slice_start + u64::from(resume.slice_bytes));
+            let end =
+                resume.as_ref().map(|resume| resume.slice_start.wrapping_add(u64::from(resume.slice_bytes)));
             pieces.sequence == header.sequence && end == Some(pieces.start)
         });
         let above = pieces.map_or(Vec::new(), |pieces| pieces.bytes);

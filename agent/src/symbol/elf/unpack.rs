@@ -47,9 +47,9 @@ impl Packed {
         if declared > limit {
             return Err(ElfError::TooLarge { what, bytes: declared, limit });
         }
-        // One byte more would be too many, and need not be told from the end of the budget.
-        // All at once: a vector that grows holds up to three times as much meanwhile. What is not filled is never touched.
-        match self.unpack_into(source, declared, Vec::with_capacity(declared as usize)) {
+        // All at once: a vector that grows holds up to three times as much meanwhile. What is not filled is never touched. One byte
+        // more, or a section that holds too much would make it grow after all.
+        match self.unpack_into(source, declared, Vec::with_capacity(declared as usize + 1)) {
             Ok(bytes) if bytes.len() as u64 == declared => Ok(bytes),
             Ok(_) | Err(ElfError::TooLarge { .. }) => {
                 Err(ElfError::Malformed { what, reason: "does not hold what it says" })
@@ -64,7 +64,9 @@ impl Packed {
     /// [`ElfError::TooLarge`] when it holds more, or is itself larger than data that compression made smaller can be;
     /// [`ElfError::Malformed`] when it cannot be decoded; [`ElfError::Read`] when the file cannot be read.
     pub(super) fn unpack_up_to(&self, source: &dyn ReadAt, limit: u64) -> Result<Vec<u8>, ElfError> {
-        self.unpack_into(source, limit, Vec::new())
+        let mut bytes = self.unpack_into(source, limit, Vec::new())?;
+        bytes.shrink_to_fit();
+        Ok(bytes)
     }
 
     fn unpack_into(&self, source: &dyn ReadAt, limit: u64, mut bytes: Vec<u8>) -> Result<Vec<u8>, ElfError> {
@@ -88,7 +90,6 @@ impl Packed {
             tracing::debug!(what, codec = ?self.codec, %error, "cannot unpack");
             ElfError::Malformed { what, reason: "cannot be unpacked" }
         })?;
-        bytes.shrink_to_fit();
         Ok(bytes)
     }
 
