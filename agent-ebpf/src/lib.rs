@@ -29,6 +29,8 @@ pub mod kind {
     pub const CPU: u16 = 1;
     /// Not a sample but a piece of the stack of the sample that follows: see [`SlicePiece`](super::SlicePiece).
     pub const SLICE: u16 = 2;
+    /// A task came by an instruction that is watched.
+    pub const PROBE: u16 = 3;
 }
 
 /// Bits of [`SampleHeader::flags`].
@@ -139,8 +141,8 @@ pub struct SlicePiece {
     pub cpu: u32,
     /// [`kind::SLICE`].
     pub kind: u16,
-    /// Makes the size explicit; 0.
-    pub reserved: u16,
+    /// The sample's scratch record, see [`SampleHeader::slot`].
+    pub slot: u16,
 }
 
 /// Begins every record in a sample ring that is a sample. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
@@ -148,8 +150,8 @@ pub struct SlicePiece {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampleHeader {
-    /// Number of this sample among all that the program made on this CPU, from 0 and without gaps,
-    /// lost ones included.
+    /// Number of this sample among all that the program made in this scratch record, from 0 and without gaps, lost ones
+    /// included. In timers that is: on this CPU.
     pub sequence: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub timestamp: u64,
@@ -173,8 +175,8 @@ pub struct SampleHeader {
     pub user_frames: u16,
     /// How the walk of the user stack ended: one of [`walk`].
     pub walk: u16,
-    /// Makes the size explicit; 0.
-    pub reserved: u16,
+    /// The scratch record that it was put together in, see [`slot`]. No other sample uses it meanwhile.
+    pub slot: u16,
     /// The thread's name, NUL-padded.
     pub comm: [u8; COMM_LEN],
 }
@@ -200,17 +202,53 @@ pub struct CpuCounters {
     pub scratch_busy: u64,
     /// `CLOCK_MONOTONIC` time of the first run that was not idle, nanoseconds.
     pub first_timestamp: u64,
-    /// Runs of the program that have ended. While it is behind `fired`, a program may be reading the unwind tables.
-    pub finished: u64,
+    /// Makes the size explicit; 0.
+    pub reserved: u64,
 }
 
-/// One CPU's scratch record: a record is put together here and then copied into the ring, because a
-/// record is larger than the 512-byte BPF stack and `bpf_ringbuf_reserve` wants a constant size.
+/// Which scratch record is whose. A timer hits scheduler code, and both hit tasks; so every context has records of its own.
+pub mod slot {
+    /// Records for tasks' contexts besides one for each CPU: as many may be preempted at once.
+    const SPARE: u32 = 8;
+
+    /// The one of the timers on `cpu`.
+    pub const fn of_timer(cpu: u32) -> u32 {
+        cpu
+    }
+
+    /// The first of those for programs that run in a task's own context: which may be preempted, so that the CPU is not enough to
+    /// tell them apart. They are handed out one by one.
+    pub const fn first_of_tasks(cpus: u32) -> u32 {
+        cpus
+    }
+
+    /// How many there are of these.
+    pub const fn of_tasks(cpus: u32) -> u32 {
+        cpus + SPARE
+    }
+}
+
+/// The use of a scratch record. One element for each, mmapped by the agent.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotUse {
+    /// How often a program has claimed it.
+    pub begun: u64,
+    /// How often a program has given it back. While it is behind `begun`, a program may be reading the unwind tables.
+    pub ended: u64,
+    /// Samples of tasks' contexts that were put together in it and written to the ring.
+    pub emitted: u64,
+    /// The same that the ring had no room for.
+    pub ring_full: u64,
+    /// Makes the size explicit; 0.
+    pub reserved: [u64; 4],
+}
+
+/// A scratch record: a record is put together here and then copied into the ring, because a record is larger than the 512-byte
+/// BPF stack and `bpf_ringbuf_reserve` wants a constant size.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Scratch {
-    /// Not 0 while a program uses the record.
-    pub busy: u64,
     /// Where the walk of the user stack is.
     pub cursor: Cursor,
     /// The record's header.
@@ -304,12 +342,12 @@ const _: () = {
     assert!(size_of::<SlicePiece>() == 48);
     assert!(offset_of!(SlicePiece, cpu) == offset_of!(SampleHeader, cpu));
     assert!(offset_of!(SlicePiece, kind) == offset_of!(SampleHeader, kind));
+    assert!(offset_of!(SampleHeader, slot) == 54);
     assert!(size_of::<Resume>() > size_of::<SlicePiece>(), "a piece's header goes where the Resume will be");
     assert!(size_of::<CpuCounters>() == 64);
-    assert!(offset_of!(CpuCounters, finished) == 56);
+    assert!(size_of::<SlotUse>() == 64);
     assert!(size_of::<Resume>() == 40 + 8 * REGISTERS);
     assert!(size_of::<Cursor>() == 120);
-    assert!(offset_of!(Scratch, header) == 8 + 120);
+    assert!(offset_of!(Scratch, header) == 120);
     assert!(offset_of!(Scratch, body) == offset_of!(Scratch, header) + 72);
-    assert!(size_of::<Scratch>() < 32 << 10, "the kernel's limit for a per-CPU value");
 };

@@ -1,33 +1,29 @@
 //! Putting a record together and handing it over.
 
+use core::marker::PhantomData;
+
 use agent_ebpf::{BODY_BYTES, Cursor, SLICE_BYTES, SampleHeader, Scratch, flag, walk};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::Array;
 
-/// Records of programs that run in timer interrupts. One ring per context: a program that interrupts
-/// another inside the ring's own spinlock would stall on it. The agent sets the size before loading.
+use crate::context::Context;
+
+/// Scratch records, see [`agent_ebpf::slot`]; the agent sets the number before loading.
 #[map]
-pub(crate) static TIMER_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
-/// Scratch records. One per CPU and context: a program can be interrupted by another of a higher context.
-#[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
-/// Set by the agent before loading: unread bytes in the ring from which on the reader is woken at once.
+/// Set by the agent before loading: unread bytes in a ring from which on the reader is woken at once.
 /// Below that it comes by itself, so that a sample costs no wake-up, unless it tells what the unwind tables lack.
 #[unsafe(no_mangle)]
 static RING_WAKEUP_BYTES: u64 = 1 << 18;
 
-/// Names a scratch record of this CPU. Callbacks get this instead of a pointer: the verifier wants to see where a pointer came from.
+/// Names a scratch record. Callbacks get this instead of a pointer: the verifier wants to see where a pointer came from.
 #[derive(Clone, Copy)]
 pub(crate) struct ScratchSlot(u32);
 
 impl ScratchSlot {
-    /// The record of programs that run in timer interrupts.
-    pub(crate) const TIMER: Self = Self(0);
-
     /// As a plain number, to be passed to a global function.
     #[inline(always)]
     pub(crate) fn index(self) -> u32 {
@@ -54,28 +50,23 @@ impl ScratchSlot {
     }
 }
 
-/// This CPU's scratch record, claimed until it is dropped.
-///
-/// A plain flag is enough in timer context: whatever interrupts the program on this CPU has ended when it
-/// goes on, so claims nest like brackets. (Programs that can be preempted need an atomic claim.)
-pub(crate) struct ClaimedScratch {
+/// A scratch record, claimed in context `C` until it is dropped.
+pub(crate) struct ClaimedScratch<C: Context> {
     slot: ScratchSlot,
     scratch: *mut Scratch,
+    context: PhantomData<C>,
 }
 
-impl ClaimedScratch {
-    /// Claims the record, or `None` when the program has interrupted itself.
+impl<C: Context> ClaimedScratch<C> {
+    /// Claims a record; `None` when there is none.
     #[inline(always)]
-    pub(crate) fn claim(slot: ScratchSlot) -> Option<Self> {
-        let scratch = slot.get()?;
-        // SAFETY: `scratch` points to this CPU's element, which only this CPU touches.
-        unsafe {
-            if core::ptr::read_volatile(&raw const (*scratch).busy) != 0 {
-                return None;
-            }
-            core::ptr::write_volatile(&raw mut (*scratch).busy, 1);
-        }
-        Some(Self { slot, scratch })
+    pub(crate) fn claim() -> Option<Self> {
+        let slot = ScratchSlot(C::claim()?);
+        let Some(scratch) = slot.get() else {
+            C::give_back(slot.0);
+            return None;
+        };
+        Some(Self { slot, scratch, context: PhantomData })
     }
 
     /// Which record it is.
@@ -114,9 +105,8 @@ impl ClaimedScratch {
         let urgent = walk::teaches(walk) && flags & flag::NO_SLICE == 0;
         // SAFETY: header and body are adjacent in `Scratch` (asserted in the ABI), `size` bytes lie in it.
         let result = unsafe {
-            let ring = (&raw const TIMER_RING).cast_mut().cast();
             let record = (&raw mut (*self.scratch).header).cast();
-            bpf_ringbuf_output(ring, record, size as u64, wakeup_flag(urgent))
+            bpf_ringbuf_output(C::ring(), record, size as u64, wakeup_flag::<C>(urgent))
         };
         result == 0
     }
@@ -127,31 +117,29 @@ impl ClaimedScratch {
         let size = size & (2 * SLICE_BYTES - 1);
         // SAFETY: the caller's bound; the verifier checks it once more.
         let result = unsafe {
-            let ring = (&raw const TIMER_RING).cast_mut().cast();
-            bpf_ringbuf_output(ring, self.body_at(at).cast(), size as u64, u64::from(BPF_RB_NO_WAKEUP))
+            let record = self.body_at(at).cast();
+            bpf_ringbuf_output(C::ring(), record, size as u64, u64::from(BPF_RB_NO_WAKEUP))
         };
         result == 0
     }
 }
 
-impl Drop for ClaimedScratch {
+impl<C: Context> Drop for ClaimedScratch<C> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: as in `claim`.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.scratch).busy, 0) }
+        C::give_back(self.slot.0);
     }
 }
 
 #[inline(always)]
-fn wakeup_flag(urgent: bool) -> u64 {
+fn wakeup_flag<C: Context>(urgent: bool) -> u64 {
     if urgent {
         return u64::from(BPF_RB_FORCE_WAKEUP);
     }
     // SAFETY: the map is a ring buffer, the static lies in `.rodata`.
     let (unread, limit) = unsafe {
-        let ring = (&raw const TIMER_RING).cast_mut().cast();
         (
-            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
+            bpf_ringbuf_query(C::ring(), u64::from(BPF_RB_AVAIL_DATA)),
             core::ptr::read_volatile(&raw const RING_WAKEUP_BYTES),
         )
     };

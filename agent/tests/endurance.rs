@@ -57,7 +57,7 @@ fn workloads() -> [Workload; 2] {
 
 /// How many samples a window has of `pids`.
 fn samples_of(pids: &HashSet<u32>, agent: &mut InProcess) -> u64 {
-    let window = agent.end_window();
+    let window = agent.end_windows().cpu;
     let theirs = window.counted().filter(|line| pids.contains(&line.task.pid));
     theirs.map(|line| line.count.total()).sum()
 }
@@ -71,7 +71,7 @@ fn nothing_is_left_of_5000_processes() {
     let (own_files, _) = descriptors();
     let mut agent = InProcess::start(&["--frequency", "499"], 4 << 20);
     let first = churn(&mut agent, &workloads, 120, None);
-    agent.end_window();
+    agent.end_windows();
     agent.settle(&first);
     let ((_, others), workers) = (descriptors(), threads());
     let own_modules = |agent: &InProcess| {

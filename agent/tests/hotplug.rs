@@ -122,6 +122,7 @@ fn a_stale_list_of_cpus_is_no_error() {
     let list = cpus::online().expect("sysfs is there");
     let rest = &list - &BTreeSet::from([switch.cpu]);
     let sizes = Sizes {
+        probes: false,
         ring_bytes: 1 << 16,
         possible_cpus: cpus::possible_count().expect("sysfs is there"),
         variant: Variant::of_kernel(),

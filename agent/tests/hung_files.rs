@@ -117,7 +117,7 @@ fn a_session_outlives_reads_and_closes_that_hang() {
     hanging.hang(Hang::Reads);
     let mut agent = InProcess::start(&["--frequency", "199"], 4 << 20);
     agent.collect(Duration::from_secs(3));
-    let window = agent.end_window();
+    let window = agent.end_windows().cpu;
     let finished = name_all(&window, &agent);
     assert!(hanging.unanswered() > 0 && agent.resolver.reader_counts().abandoned > 0);
     let is_placeholder = |name: &str| name.starts_with("hung_program+0x");
@@ -136,16 +136,16 @@ fn a_session_outlives_reads_and_closes_that_hang() {
     // Nobody maps the file any more, so the agent closes it.
     hanging.hang(Hang::Closes);
     drop(hung);
-    drop(agent.end_window());
+    drop(agent.end_windows());
     let began = Instant::now();
     while hanging.unanswered() == 0 {
         assert!(began.elapsed() < BOUND, "the file was not closed");
         agent.collect(Duration::from_secs(1));
-        drop(agent.end_window());
+        drop(agent.end_windows());
     }
     let fresh = run(&workload.copy("fresh"));
     agent.collect(Duration::from_secs(3));
-    let window = agent.end_window();
+    let window = agent.end_windows().cpu;
     let named = samples_in(&name_all(&window, &agent), fresh.pid(), |name| name == "spin_here");
     assert!(named > 20, "{named} samples");
 }
@@ -164,7 +164,7 @@ fn no_mount_is_kept_busy() {
     let contained = run(&program);
     let mut agent = InProcess::start(&["--frequency", "199"], 4 << 20);
     agent.collect(Duration::from_secs(2));
-    let window = agent.end_window();
+    let window = agent.end_windows().cpu;
     let finished = name_all(&window, &agent);
     assert!(samples_in(&finished, contained.pid(), |name| name == "spin_here") > 20);
     // Few files are open at once: this one is when it was read last.
@@ -191,7 +191,7 @@ fn no_mount_is_kept_busy() {
     while let Err(error) = umount(mounted) {
         assert!(began.elapsed() < BOUND, "{error}, with {:?} open", descriptors().0);
         agent.collect(Duration::from_secs(1));
-        drop(agent.end_window());
+        drop(agent.end_windows());
     }
     assert!(!is_open());
 }

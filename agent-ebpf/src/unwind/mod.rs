@@ -13,6 +13,7 @@ use agent_ebpf::{Cursor, FRAMES_BYTES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, flag,
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop};
 
+use crate::context::Context;
 use crate::record::{ClaimedScratch, ScratchSlot};
 
 /// A run of frames that was written, in bytes, and whether frames had to be left out.
@@ -26,7 +27,10 @@ pub(crate) struct Walked {
 
 /// Writes the kernel stack, leaf first, to the body's beginning. Empty when the sample hit user mode.
 #[inline(always)]
-pub(crate) fn kernel_stack<C: EbpfContext>(context: &C, scratch: &mut ClaimedScratch) -> Walked {
+pub(crate) fn kernel_stack<C: Context, E: EbpfContext>(
+    context: &E,
+    scratch: &mut ClaimedScratch<C>,
+) -> Walked {
     const SIZE: u32 = (MAX_KERNEL_FRAMES * size_of::<u64>()) as u32;
     let to = scratch.body_at(0);
     // SAFETY: the body has room for SIZE bytes, and the context is the program's own.
@@ -43,8 +47,8 @@ pub(crate) fn kernel_stack<C: EbpfContext>(context: &C, scratch: &mut ClaimedScr
 ///
 /// A sample that hit the kernel begins at the registers that the task entered it with.
 #[inline(always)]
-pub(crate) fn user_stack<K: KernelSupport>(
-    scratch: &mut ClaimedScratch,
+pub(crate) fn user_stack<K: KernelSupport, C: Context>(
+    scratch: &mut ClaimedScratch<C>,
     kernel_bytes: usize,
     pid: u32,
 ) -> usize {
@@ -149,7 +153,11 @@ extern "C" fn step_callback(_index: u32, context: *mut ScratchSlot) -> i64 {
 }
 
 #[inline(always)]
-fn finish(scratch: &mut ClaimedScratch, kernel_bytes: usize, registers: &registers::UserRegisters) -> usize {
+fn finish<C: Context>(
+    scratch: &mut ClaimedScratch<C>,
+    kernel_bytes: usize,
+    registers: &registers::UserRegisters,
+) -> usize {
     let Cursor { depth, ended, .. } = *scratch.cursor();
     let frame_bytes = (depth as usize * size_of::<u64>()) & (FRAMES_BYTES - 8);
     let header = scratch.header();

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
+use crate::context::Context;
 use crate::record::ClaimedScratch;
 use crate::unwind::registers::UserRegisters;
 use crate::unwind::uprobe;
@@ -45,7 +46,11 @@ const NEAR: u64 = 4096;
 
 /// Appends a [`Resume`] and the stack at offset `at` of the body. The result is the number of bytes.
 #[inline(always)]
-pub(super) fn append(scratch: &mut ClaimedScratch, at: usize, registers: &UserRegisters) -> usize {
+pub(super) fn append<C: Context>(
+    scratch: &mut ClaimedScratch<C>,
+    at: usize,
+    registers: &UserRegisters,
+) -> usize {
     let at = at & (2 * FRAMES_BYTES - 8);
     let Cursor { ip, sp, fp, returned, .. } = *scratch.cursor();
     let (_, leaf_sp) = registers.position();
@@ -74,7 +79,7 @@ pub(super) fn append(scratch: &mut ClaimedScratch, at: usize, registers: &UserRe
 /// Sends what lies above the record's own slice, from `start` on, ahead of the record: a compiler's stack is often deeper than one
 /// slice. The pieces are put together where the slice belongs, which has to be copied again afterwards.
 #[inline(always)]
-fn send_pieces(scratch: &mut ClaimedScratch, slice_at: usize, mut start: u64) {
+fn send_pieces<C: Context>(scratch: &mut ClaimedScratch<C>, slice_at: usize, mut start: u64) {
     let at = slice_at - size_of::<SlicePiece>();
     for _ in 0..MAX_PIECES {
         if !take_from_budget(scratch.header().timestamp) {
@@ -97,7 +102,7 @@ fn send_pieces(scratch: &mut ClaimedScratch, slice_at: usize, mut start: u64) {
             (*piece).tid = (*header).tid;
             (*piece).cpu = (*header).cpu;
             (*piece).kind = kind::SLICE;
-            (*piece).reserved = 0;
+            (*piece).slot = (*header).slot;
         }
         if !scratch.emit_body(at, size_of::<SlicePiece>() + bytes) || bytes < SLICE_BYTES {
             break;
@@ -108,7 +113,7 @@ fn send_pieces(scratch: &mut ClaimedScratch, slice_at: usize, mut start: u64) {
 
 /// Copies the stack from `start` upward until it ends or the slice is full. The result is the number of bytes.
 #[inline(always)]
-fn copy_stack(scratch: &mut ClaimedScratch, at: usize, start: u64) -> usize {
+fn copy_stack<C: Context>(scratch: &mut ClaimedScratch<C>, at: usize, start: u64) -> usize {
     let mut copied = 0u64;
     // Four whole pages take five chunks when the first one is a part.
     for _ in 0..SLICE_BYTES as u64 / CHUNK {

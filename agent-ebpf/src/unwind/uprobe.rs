@@ -8,6 +8,7 @@
 use agent_ebpf::{Cursor, SLICE_BYTES, UprobeOffsets};
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 
+use crate::context::Context;
 use crate::record::ClaimedScratch;
 use crate::unwind::registers::{UserRegisters, read_kernel};
 
@@ -128,7 +129,7 @@ pub(super) fn recover(cursor: &mut Cursor, image: u64) -> bool {
 /// Puts the return addresses back into a slice of `bytes` of stack from `start` on, which lies at offset `at` of the body. The agent,
 /// which finishes the walk, then need not know of uretprobes.
 #[inline(always)]
-pub(super) fn restore(scratch: &mut ClaimedScratch, at: usize, start: u64, bytes: u64) {
+pub(super) fn restore<C: Context>(scratch: &mut ClaimedScratch<C>, at: usize, start: u64, bytes: u64) {
     let notes = notes();
     if notes == 0 {
         return;

@@ -13,3 +13,4 @@ pub mod sample_ring;
 pub mod shared_array;
 pub mod sideband;
 pub mod unwind_tables;
+pub mod uprobe;

@@ -21,8 +21,8 @@ pub struct SampleBatch {
     entries: Vec<Entry>,
     frames: Vec<u64>,
     slices: Vec<u8>,
-    /// By CPU, pieces of stack whose sample is still to come.
-    pieces: HashMap<u32, Pieces>,
+    /// By scratch record, pieces of stack whose sample is still to come.
+    pieces: HashMap<u16, Pieces>,
     undecodable: u64,
 }
 
@@ -65,14 +65,13 @@ impl SampleRing {
         Self { ring }
     }
 
-    /// Moves up to `most` records into `batch`, which is emptied first; fewer when they hold a lot of stack. Whether the ring was
-    /// emptied.
+    /// Moves up to `most` records into `batch`; fewer when they hold a lot of stack. Whether the ring was emptied.
     pub fn drain(&mut self, batch: &mut SampleBatch, most: usize) -> bool {
-        batch.clear();
+        let begun = batch.slices.len();
         for _ in 0..most {
             let Some(record) = self.ring.next() else { return true };
             batch.push(&record);
-            if batch.slices.len() >= BATCH_BYTES {
+            if batch.slices.len() - begun >= BATCH_BYTES {
                 break;
             }
         }
@@ -108,8 +107,8 @@ impl SampleBatch {
         // SAFETY: the slice has the structure's size, and every bit pattern is valid (integers only).
         let piece = unsafe { piece.as_ptr().cast::<SlicePiece>().read_unaligned() };
         let bytes = bytes.get(..usize::try_from(piece.bytes).ok()?)?;
-        let SlicePiece { sequence, start, cpu, .. } = piece;
-        match self.pieces.get_mut(&cpu) {
+        let SlicePiece { sequence, start, slot, .. } = piece;
+        match self.pieces.get_mut(&slot) {
             Some(pieces)
                 if pieces.sequence == sequence
                     && pieces.start.wrapping_add(pieces.bytes.len() as u64) == start =>
@@ -118,7 +117,7 @@ impl SampleBatch {
             }
             // Others that are there belong to a sample that the ring had no room for.
             _ => {
-                self.pieces.insert(cpu, Pieces { sequence, start, bytes: bytes.to_vec() });
+                self.pieces.insert(slot, Pieces { sequence, start, bytes: bytes.to_vec() });
             }
         }
         Some(())
@@ -132,7 +131,7 @@ impl SampleBatch {
         let (frames, rest) = body.split_at_checked(count * size_of::<u64>())?;
         let resumes = walk::resumes(header.walk) && header.flags & flag::NO_SLICE == 0;
         let (resume, slice) = if resumes { resume(rest)? } else { (None, &[][..]) };
-        let pieces = self.pieces.remove(&header.cpu).filter(|pieces| {
+        let pieces = self.pieces.remove(&header.slot).filter(|pieces| {
             let end =
                 resume.as_ref().map(|resume| resume.slice_start.wrapping_add(u64::from(resume.slice_bytes)));
             pieces.sequence == header.sequence && end == Some(pieces.start)
@@ -171,7 +170,8 @@ impl SampleBatch {
         self.undecodable
     }
 
-    fn clear(&mut self) {
+    /// Empties the batch. Pieces of stack whose sample is still to come are kept.
+    pub fn clear(&mut self) {
         self.entries.clear();
         self.frames.clear();
         self.slices.clear();
@@ -216,16 +216,16 @@ mod tests {
         assert_eq!(batch.undecodable(), 0);
     }
 
-    fn piece(cpu: u32, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
+    fn piece(slot: u16, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
         let bytes = stack.len() as u64;
-        let piece = SlicePiece { sequence, start, bytes, cpu, kind: kind::SLICE, ..SlicePiece::default() };
+        let piece = SlicePiece { sequence, start, bytes, slot, kind: kind::SLICE, ..SlicePiece::default() };
         // SAFETY: plain data without padding.
         let piece: [u8; size_of::<SlicePiece>()] = unsafe { std::mem::transmute(piece) };
         [&piece[..], stack].concat()
     }
 
-    fn sample_with_slice(cpu: u32, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
-        let header = SampleHeader { sequence, cpu, walk: walk::COLD_PAGE, ..SampleHeader::default() };
+    fn sample_with_slice(slot: u16, sequence: u64, start: u64, stack: &[u8]) -> Vec<u8> {
+        let header = SampleHeader { sequence, slot, walk: walk::COLD_PAGE, ..SampleHeader::default() };
         let resume = Resume {
             ip: 0,
             sp: 0,
@@ -245,7 +245,7 @@ mod tests {
         [&header[..], &resume, stack].concat()
     }
 
-    /// Pieces of stack go behind the slice of the sample that they came before, whatever other CPUs send in between; those of a
+    /// Pieces of stack go behind the slice of the sample that they came before, whatever is put together in other records meanwhile; those of a
     /// sample that never came, or that do not follow on, go nowhere.
     #[test]
     fn pieces_of_stack_find_their_sample() {

@@ -4,6 +4,7 @@ pub mod accounting;
 pub mod finish;
 pub mod model;
 pub mod window;
+pub mod windows;
 
 #[cfg(test)]
 pub(crate) mod example;

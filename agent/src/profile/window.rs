@@ -48,6 +48,7 @@ struct Key {
 /// Samples of one window, within a byte budget.
 #[derive(Debug)]
 pub struct Window {
+    name: &'static str,
     budget: usize,
     used: usize,
     frames: Interner<Frame>,
@@ -64,9 +65,11 @@ const MAP_OVERHEAD: usize = 16;
 const FRAME_BYTES: usize = 2 * size_of::<Frame>() + size_of::<u32>() + MAP_OVERHEAD;
 
 impl Window {
-    /// An empty window that may take `budget` bytes. Beyond it, new stacks are counted without their frames.
-    pub fn new(budget: usize) -> Self {
+    /// An empty window that may take `budget` bytes. Beyond it, new stacks are counted without their frames. `name` is for
+    /// [`Window::table_use`].
+    pub fn new(name: &'static str, budget: usize) -> Self {
         Self {
+            name,
             budget,
             used: 0,
             frames: Interner::default(),
@@ -126,7 +129,7 @@ impl Window {
 
     /// How full the window is.
     pub fn table_use(&self) -> TableUse {
-        TableUse { name: "window", entries: self.counts.len(), bytes: self.used, budget: self.budget }
+        TableUse { name: self.name, entries: self.counts.len(), bytes: self.used, budget: self.budget }
     }
 
     /// Bytes used, an estimate from above.
@@ -239,7 +242,7 @@ mod tests {
     /// Equal samples are counted together, by CPU; different ones apart.
     #[test]
     fn samples_are_counted() {
-        let mut window = Window::new(1 << 20);
+        let mut window = Window::new("window", 1 << 20);
         for cpu in [0, 1, 0] {
             window.add(&task(1), &stack([1, 2]), None, cpu);
         }
@@ -255,7 +258,7 @@ mod tests {
     /// Over the budget no sample is lost: it keeps its task and says that its stack is missing.
     #[test]
     fn a_full_window_keeps_counting() {
-        let mut window = Window::new(20_000);
+        let mut window = Window::new("window", 20_000);
         for index in 0..1000 {
             window.add(&task(1), &stack([index, index + 1, index + 2]), None, 0);
         }

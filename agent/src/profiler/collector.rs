@@ -1,7 +1,7 @@
 //! The collector: reads rings and side-band, in the order of time, and turns addresses into frames at once,
 //! because the process may be gone a millisecond later.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use crate::process::mappings::Mappings;
 use crate::process::module::Unneeded;
 use crate::process::table::{Place, ProcessTable, ProcessUpdate};
 use crate::profile::accounting::TruncatedCause;
-use crate::profile::window::{Task, Window};
+use crate::profile::window::Task;
+use crate::profile::windows::Windows;
 use crate::profiler::pending::{Pending, PendingWalks};
 use crate::profiler::stack::StackBuilder;
 use crate::profiler::walk_tally::{WalkCounts, WalkTally};
@@ -37,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the collector reads from and hands on to.
 pub struct Sources {
-    /// Samples.
-    pub ring: SampleRing,
+    /// Samples, a ring for each context that programs run in.
+    pub rings: Vec<SampleRing>,
     /// What happens to processes.
     pub sideband: Sideband,
     /// What is known of processes; the scan has been done.
@@ -49,7 +50,7 @@ pub struct Sources {
     pub resolver: Arc<Resolver>,
 }
 
-/// Reads samples and process events into a window.
+/// Reads samples and process events into windows.
 pub struct Collector {
     sources: Sources,
     per_thread: bool,
@@ -67,7 +68,7 @@ pub struct Collector {
     /// What the unwinder has not been told of yet.
     unneeded: VecDeque<Unneeded>,
     tidied: u64,
-    received: BTreeMap<u32, u64>,
+    received: HashMap<u16, u64>,
     undecodable: u64,
     finished_here: u64,
 }
@@ -88,42 +89,42 @@ impl Collector {
             ended: HashSet::new(),
             unneeded: VecDeque::new(),
             tidied: monotonic_now(),
-            received: BTreeMap::new(),
+            received: HashMap::new(),
             undecodable: 0,
             finished_here: 0,
         }
     }
 
-    /// Reads everything that is there now into `window`.
-    pub fn turn(&mut self, window: &mut Window) {
+    /// Reads everything that is there now into `windows`.
+    pub fn turn(&mut self, windows: &mut Windows) {
         loop {
-            let emptied = self.turn_once(window);
+            let emptied = self.turn_once(windows);
             if emptied {
                 break;
             }
         }
         let now = monotonic_now();
         self.sources.processes.clean_up(now);
-        self.tidy(window, now);
+        self.tidy(windows, now);
         self.pass_on_updates();
     }
 
     /// Takes in the walks that are still being finished; those that take too long are kept as they are.
-    pub fn settle(&mut self, window: &mut Window) {
+    pub fn settle(&mut self, windows: &mut Windows) {
         let deadline = Instant::now() + PATIENCE;
         while !self.pending.is_empty() {
             let patience = deadline.saturating_duration_since(Instant::now());
             let Some((token, walk)) = self.sources.unwinder.wait(patience) else { break };
-            self.take_in_finished(token, &walk, window);
+            self.take_in_finished(token, &walk, windows);
         }
         for pending in self.pending.take_all() {
-            self.add_unfinished(&pending, window);
+            self.add_unfinished(&pending, windows);
         }
     }
 
     /// Descriptors that become readable when it is high time for a turn.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.sources.ring.as_fd()).chain(self.sources.sideband.descriptors())
+        self.sources.rings.iter().map(AsFd::as_fd).chain(self.sources.sideband.descriptors())
     }
 
     /// The side-band, to follow CPUs that come and go.
@@ -146,9 +147,9 @@ impl Collector {
         &self.sources.unwinder
     }
 
-    /// Samples that were read, by CPU.
-    pub fn received(&self) -> &BTreeMap<u32, u64> {
-        &self.received
+    /// Samples of `kind` (one of [`agent_ebpf::kind`]) that were read.
+    pub fn received(&self, kind: u16) -> u64 {
+        self.received.get(&kind).copied().unwrap_or(0)
     }
 
     /// Records that could not be decoded.
@@ -161,9 +162,9 @@ impl Collector {
         self.finished_here
     }
 
-    /// From time to time: processes whose end nothing told of, and modules that nothing refers to, in `window` or elsewhere. No
+    /// From time to time: processes whose end nothing told of, and modules that nothing refers to, in `windows` or elsewhere. No
     /// other window may have frames whose names are still to be looked up.
-    fn tidy(&mut self, window: &Window, now: u64) {
+    fn tidy(&mut self, windows: &Windows, now: u64) {
         let Self { sources: Sources { processes, resolver, .. }, pending, unneeded, tidied, .. } = self;
         let urgent = processes.modules().is_nearly_full();
         let interval = if urgent { URGENT_INTERVAL } else { TIDY_INTERVAL };
@@ -177,7 +178,7 @@ impl Collector {
         let mut used = HashSet::new();
         processes.add_modules(&mut used);
         pending.add_modules(&mut used);
-        window.add_modules(&mut used);
+        windows.add_modules(&mut used);
         let found = processes.modules().retire(&used, now);
         if found == Unneeded::default() {
             return;
@@ -189,7 +190,7 @@ impl Collector {
         unneeded.push_back(found);
     }
 
-    /// How full every table is that grows with what happens on the machine, the window's excepted.
+    /// How full every table is that grows with what happens on the machine, the windows' excepted.
     pub fn table_uses(&self) -> Vec<TableUse> {
         let Sources { processes, unwinder, resolver, .. } = &self.sources;
         let mut all = vec![processes.table_use(), processes.modules().table_use()];
@@ -207,10 +208,14 @@ impl Collector {
 
     /// One batch. Samples are read first: whatever a process did before one of them is in the side-band by
     /// then. Events that are younger than the batch wait, because samples between them may still come.
-    fn turn_once(&mut self, window: &mut Window) -> bool {
+    fn turn_once(&mut self, windows: &mut Windows) -> bool {
         let read_at = monotonic_now();
         let mut batch = std::mem::take(&mut self.batch);
-        let emptied = self.sources.ring.drain(&mut batch, BATCH);
+        batch.clear();
+        let mut emptied = true;
+        for ring in &mut self.sources.rings {
+            emptied &= ring.drain(&mut batch, BATCH);
+        }
         batch.sort_by_time();
         self.undecodable += batch.undecodable();
         self.sources.sideband.drain(&mut self.events);
@@ -224,7 +229,7 @@ impl Collector {
             while let Some(event) = events.next_if(|event| event.time <= sample.header.timestamp) {
                 self.sources.processes.apply(event);
             }
-            self.take_in(sample, window);
+            self.take_in(sample, windows);
         }
         while let Some(event) = events.next_if(|event| event.time <= read_at) {
             self.sources.processes.apply(event);
@@ -233,14 +238,18 @@ impl Collector {
         self.batch = batch;
         self.pass_on_updates();
         while let Some((token, walk)) = self.sources.unwinder.poll() {
-            self.take_in_finished(token, &walk, window);
+            self.take_in_finished(token, &walk, windows);
         }
         emptied
     }
 
-    fn take_in(&mut self, sample: RawSample<'_>, window: &mut Window) {
+    fn take_in(&mut self, sample: RawSample<'_>, windows: &mut Windows) {
         let header = sample.header;
-        *self.received.entry(header.cpu).or_default() += 1;
+        if windows.of_kind(header.kind).is_none() {
+            self.undecodable += 1;
+            return;
+        }
+        *self.received.entry(header.kind).or_default() += 1;
         if let Some(past) = self.walks.count(header) {
             log_walks(&past);
         }
@@ -253,8 +262,8 @@ impl Collector {
             mappings: self.mappings_for(&sample),
         };
         match sample.resume {
-            Some(resume) if pending.mappings.is_some() => self.request(pending, resume, window),
-            _ => self.add_unfinished(&pending, window),
+            Some(resume) if pending.mappings.is_some() => self.request(pending, resume, windows),
+            _ => self.add_unfinished(&pending, windows),
         }
     }
 
@@ -274,7 +283,7 @@ impl Collector {
         &mut self,
         pending: Pending,
         (resume, slice): (&agent_ebpf::Resume, &[u8]),
-        window: &mut Window,
+        windows: &mut Windows,
     ) {
         let SampleHeader { pid, image, walk, .. } = pending.header;
         let publish = matches!(walk, walk::NEW_PROCESS | walk::UNMAPPED);
@@ -294,14 +303,14 @@ impl Collector {
             Ok(()) => {}
             Err(_) => {
                 if let Some(pending) = self.pending.take(token) {
-                    self.add_unfinished(&pending, window);
+                    self.add_unfinished(&pending, windows);
                 }
             }
         }
     }
 
     /// Counts a sample with the frames that the program found.
-    fn add_unfinished(&mut self, pending: &Pending, window: &mut Window) {
+    fn add_unfinished(&mut self, pending: &Pending, windows: &mut Windows) {
         self.stack.begin(&pending.kernel);
         for (index, ip) in pending.user.iter().enumerate() {
             let address = ip.wrapping_sub(u64::from(index > 0));
@@ -314,10 +323,10 @@ impl Collector {
             walk::UNREADABLE | walk::BROKEN => Some(TruncatedCause::Unwind),
             _ => Some(TruncatedCause::Budget),
         });
-        self.add(pending, truncated, window);
+        self.add(pending, truncated, windows);
     }
 
-    fn take_in_finished(&mut self, token: u64, walk: &FinishedWalk, window: &mut Window) {
+    fn take_in_finished(&mut self, token: u64, walk: &FinishedWalk, windows: &mut Windows) {
         let Some(pending) = self.pending.take(token) else { return };
         self.finished_here += 1;
         self.stack.begin(&pending.kernel);
@@ -331,10 +340,11 @@ impl Collector {
             WalkEnd::Slice => Some(TruncatedCause::Slice),
             WalkEnd::NoInformation | WalkEnd::Unmapped | WalkEnd::Broken => Some(TruncatedCause::Unwind),
         });
-        self.add(&pending, truncated, window);
+        self.add(&pending, truncated, windows);
     }
 
-    fn add(&mut self, pending: &Pending, truncated: Option<TruncatedCause>, window: &mut Window) {
+    fn add(&mut self, pending: &Pending, truncated: Option<TruncatedCause>, windows: &mut Windows) {
+        let Some(window) = windows.of_kind(pending.header.kind) else { return };
         let known = window.frames().len();
         window.add(&pending.task, self.stack.frames(), truncated, pending.header.cpu);
         for frame in &window.frames()[known..] {

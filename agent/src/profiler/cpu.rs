@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
+
+use agent_ebpf::CpuCounters;
 
 use crate::kernel::counters::CounterMap;
 use crate::kernel::cpu_time::{self, CpuTime};
@@ -38,7 +39,7 @@ pub struct CpuProfiler {
     began: BTreeMap<u32, CpuTime>,
     /// What each running event had counted at the last look, and when that was, by CPU.
     seen: BTreeMap<u32, (u64, Instant)>,
-    counters: Arc<CounterMap>,
+    counters: CounterMap<CpuCounters>,
 }
 
 impl CpuProfiler {
@@ -49,7 +50,7 @@ impl CpuProfiler {
         frequency: u32,
     ) -> Result<Self, CpuProfilerError> {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
-        let counters = Arc::new(programs.take_cpu_counters()?);
+        let counters = programs.take_cpu_counters()?;
         let (running, retired, began, seen) = Default::default();
         let mut profiler = Self { period, running, retired, began, seen, counters };
         profiler.follow_cpus(programs, cpus)?;
@@ -116,11 +117,6 @@ impl CpuProfiler {
         Ok(self.running.iter().try_for_each(PerfEvent::disable)?)
     }
 
-    /// What the program counts.
-    pub fn counters(&self) -> Arc<CounterMap> {
-        self.counters.clone()
-    }
-
     /// Nanoseconds between two samples of a CPU.
     pub fn period(&self) -> u64 {
         self.period
@@ -135,7 +131,7 @@ impl CpuProfiler {
         }
         let ledger = enabled.into_iter().map(|(cpu, enabled)| {
             let time = times.get(&cpu).zip(self.began.get(&cpu)).map(|(now, began)| now.since(*began));
-            let counters = self.counters.on_cpu(cpu);
+            let counters = self.counters.at(cpu);
             let ledger = match time {
                 // A CPU that was offline in between has no idle time that could be held against its events.
                 Some(time) if self.retired.contains_key(&cpu) => {

@@ -4,5 +4,6 @@ pub mod collector;
 pub mod cpu;
 pub mod cpu_ledger;
 mod pending;
+pub mod probe;
 mod stack;
 pub mod walk_tally;

@@ -1,5 +1,7 @@
 //! Balancing the books of a CPU profile: what the timers should have done against what arrived.
 
+use agent_ebpf::kind;
+
 use crate::profile::accounting::{Accounting, LostCause};
 use crate::profile::finish::Finished;
 use crate::profiler::collector::Collector;
@@ -28,7 +30,7 @@ pub fn balance<'a>(
         books.lost[LostCause::CpuReturned as usize] += unwatched;
         written += counters.emitted;
     }
-    books.emitted = collector.received().values().sum();
+    books.emitted = collector.received(kind::CPU);
     books.lost[LostCause::Undecodable as usize] = written.saturating_sub(books.emitted);
     books.expected = books.ticks - books.idle - books.not_selected;
     books

@@ -146,17 +146,20 @@ fn timer() -> Finding {
 fn program() -> Finding {
     let sizes = Sizes {
         ring_bytes: 1 << 16,
+        probes: true,
         possible_cpus: cpus::possible_count().unwrap_or(1),
         variant: Variant::of_kernel(),
         slices_per_second: 1,
         arena_blocks: 1,
     };
-    let loaded = Programs::create(sizes, &Selection::default())
-        .and_then(|mut programs| programs.load_cpu_sampler().map(drop));
+    let loaded = Programs::create(sizes, &Selection::default()).and_then(|mut programs| {
+        programs.load_cpu_sampler()?;
+        programs.load_probe_sampler().map(drop)
+    });
     match loaded {
-        Ok(()) => works("eBPF program", "loads"),
+        Ok(()) => works("eBPF programs", "load"),
         Err(error) => fails(
-            "eBPF program",
+            "eBPF programs",
             format!("{error}: needs CAP_BPF and CAP_PERFMON, and a seccomp profile that allows bpf"),
         ),
     }

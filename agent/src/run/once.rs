@@ -55,7 +55,7 @@ pub async fn run(
     resolver: Arc<Resolver>,
 ) -> Result<(), RunError> {
     let Prepared { selection, output, .. } = prepared;
-    let mut session = Session::start(args, &selection, modules, resolver.clone())?;
+    let mut session = Session::start(args, &selection, &[], modules, resolver.clone())?;
     let started = SystemTime::now();
     let progress = Progress::new(args.duration);
     let interrupted = interrupt()?;
@@ -77,13 +77,13 @@ pub async fn run(
 }
 
 fn profile(gathered: &Gathered, resolver: &Resolver, started: SystemTime, duration: Duration) -> Profile {
-    let Gathered { window, period, ledger, collector, .. } = gathered;
+    let Gathered { windows, period, ledger, collector, .. } = gathered;
     let period = *period;
     for (cpu, ledger) in ledger {
         tracing::debug!(cpu, ?ledger, "ledger");
     }
     let weight = |number| ledger.get(&number).map_or(period as f64, |ledger| ledger.weight(period));
-    let finished = finish(window, resolver, |line| {
+    let finished = finish(&windows.cpu, resolver, |line| {
         vec![line.count.total() as i64, line.count.weighted(weight).round() as i64]
     });
     let accounting = books::balance(ledger.values(), collector, &finished);
@@ -147,9 +147,9 @@ fn warn_of_lost_events(gathered: &Gathered) {
 }
 
 fn log_unwinding(gathered: &Gathered) {
-    let Gathered { collector, window, .. } = gathered;
+    let Gathered { collector, windows, .. } = gathered;
     tracing::debug!(
-        samples = window.samples(),
+        samples = windows.samples(),
         finished_in_user_space = collector.finished_in_user_space(),
         arena = ?collector.unwinder().memory_use(),
         "user stacks"

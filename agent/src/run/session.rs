@@ -13,10 +13,11 @@ use crate::kernel::readiness::Readiness;
 use crate::kernel::sideband::Sideband;
 use crate::process::module::ModuleTable;
 use crate::process::table::ProcessTable;
-use crate::profile::window::Window;
+use crate::profile::windows::Windows;
 use crate::profiler::collector::{Collector, Sources, monotonic_now};
 use crate::profiler::cpu::CpuProfiler;
 use crate::profiler::cpu_ledger::CpuLedger;
+use crate::profiler::probe::{ProbePoint, ProbeProfiler};
 use crate::run::error::RunError;
 use crate::symbol::resolver::Resolver;
 use crate::table_use::TableUse;
@@ -43,17 +44,18 @@ const WINDOW_BUDGET: usize = 16 << 20;
 pub struct Session {
     programs: Programs,
     cpu: CpuProfiler,
+    probes: ProbeProfiler,
     collector: Collector,
     readiness: Readiness,
     online: BTreeSet<u32>,
-    window: Window,
+    windows: Windows,
     started: u64,
 }
 
 /// What a session has gathered when it is stopped.
 pub struct Gathered {
     /// The samples.
-    pub window: Window,
+    pub windows: Windows,
     /// Nanoseconds between two samples of a CPU.
     pub period: u64,
     /// What each CPU's timer did, taken at the moment when they were stopped.
@@ -65,10 +67,12 @@ pub struct Gathered {
 }
 
 impl Session {
-    /// Starts profiling. Samples flow when this returns. Must be called inside a tokio runtime.
+    /// Starts profiling. Samples flow when this returns; also those of tasks that come by one of `probes`. Must be called inside a
+    /// tokio runtime.
     pub fn start(
         args: &ProfileArgs,
         selection: &Selection,
+        probes: &[ProbePoint],
         modules: Arc<ModuleTable>,
         resolver: Arc<Resolver>,
     ) -> Result<Self, RunError> {
@@ -79,27 +83,39 @@ impl Session {
         let arena_blocks = (args.unwind_table_memory / (u64::from(BLOCK_WORDS) * 4)) as u32;
         let slices_per_second = args.slow_unwinds;
         let variant = if args.legacy_programs { Variant::Legacy } else { Variant::of_kernel() };
-        let sizes = Sizes { ring_bytes, possible_cpus, variant, slices_per_second, arena_blocks };
+        let sizes = Sizes {
+            ring_bytes,
+            probes: !probes.is_empty(),
+            possible_cpus,
+            variant,
+            slices_per_second,
+            arena_blocks,
+        };
         let mut programs = Programs::create(sizes, selection).map_err(RunError::failed)?;
-        let ring = programs.take_timer_ring().map_err(RunError::failed)?;
+        let mut rings = vec![programs.take_timer_ring().map_err(RunError::failed)?];
+        if !probes.is_empty() {
+            rings.push(programs.take_task_ring().map_err(RunError::failed)?);
+        }
         // The side-band comes first: nothing that happens to a process after the scan below may be missed.
         let sideband = Sideband::open(&online, sideband_ring(online.len())).map_err(RunError::failed)?;
         let cpu = CpuProfiler::start(&mut programs, &online, args.frequency).map_err(RunError::failed)?;
         tracing::info!("registered profiler: cpu");
+        let probes = ProbeProfiler::start(&mut programs, probes).map_err(RunError::failed)?;
         let tables = programs.take_unwind_tables().map_err(RunError::failed)?;
+        let uses = Arc::new(programs.take_slot_uses().map_err(RunError::failed)?);
         let rules = RuleTable::new(MAX_RULES as usize);
-        let arena = Arena::new(tables, arena_blocks, Box::new(cpu.counters()), rules);
+        let arena = Arena::new(tables, arena_blocks, Box::new(uses), rules);
         let debug_files = resolver.debug_files().clone();
         let unwinder =
             Unwinder::start(arena, modules.clone(), debug_files, CFI_BUDGET).map_err(RunError::failed)?;
         let mut processes = ProcessTable::new(modules, PROCESS_BUDGET);
         processes.scan(monotonic_now()).map_err(RunError::failed)?;
-        let sources = Sources { ring, sideband, processes, unwinder, resolver };
+        let sources = Sources { rings, sideband, processes, unwinder, resolver };
         let collector = Collector::new(sources, args.per_thread);
         let readiness = Readiness::new().map_err(RunError::failed)?;
-        let window = Window::new(WINDOW_BUDGET);
+        let windows = Windows::new(WINDOW_BUDGET);
         let online = cpu.cpus();
-        let session = Self { programs, cpu, collector, readiness, online, window, started };
+        let session = Self { programs, cpu, probes, collector, readiness, online, windows, started };
         session.watch_rings()?;
         Ok(session)
     }
@@ -114,20 +130,20 @@ impl Session {
                 ready = self.readiness.ready() => ready.map_err(RunError::failed)?,
                 _ = cpu_checks.tick() => self.follow_cpus()?,
             }
-            self.collector.turn(&mut self.window);
-            progress(self.window.samples());
+            self.collector.turn(&mut self.windows);
+            progress(self.windows.samples());
         }
     }
 
-    /// Ends the window and begins another one.
-    pub fn end_window(&mut self) -> Window {
-        std::mem::replace(&mut self.window, Window::new(WINDOW_BUDGET))
+    /// Ends the windows and begins others.
+    pub fn end_windows(&mut self) -> Windows {
+        std::mem::replace(&mut self.windows, Windows::new(WINDOW_BUDGET))
     }
 
     /// How full every table is that grows with what happens on the machine.
     pub fn table_uses(&self) -> Vec<TableUse> {
         let mut all = self.collector.table_uses();
-        all.push(self.window.table_use());
+        all.extend(self.windows.table_uses());
         all
     }
 
@@ -141,10 +157,11 @@ impl Session {
         self.cpu.stop().map_err(RunError::failed)?;
         // At once: idle time goes on, and finishing walks takes a while.
         let ledger = self.cpu.ledger().map_err(RunError::failed)?;
-        self.collector.turn(&mut self.window);
-        self.collector.settle(&mut self.window);
-        let Self { cpu, collector, window, started, .. } = self;
-        Ok(Gathered { window, period: cpu.period(), ledger, collector, started })
+        self.probes.stop();
+        self.collector.turn(&mut self.windows);
+        self.collector.settle(&mut self.windows);
+        let Self { cpu, collector, windows, started, .. } = self;
+        Ok(Gathered { windows, period: cpu.period(), ledger, collector, started })
     }
 
     fn watch_rings(&self) -> Result<(), RunError> {
@@ -165,7 +182,7 @@ impl Session {
             return Ok(());
         }
         tracing::info!(?online, restarted = ?&stopped & &online, "the set of online CPUs changed");
-        self.collector.turn(&mut self.window);
+        self.collector.turn(&mut self.windows);
         // Also those that come: one may have a side-band already, if it left before its timer was opened.
         for cpu in (&self.online | &online).difference(&steady) {
             self.collector.sideband_mut().remove_cpu(*cpu);

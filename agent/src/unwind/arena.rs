@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use agent_ebpf::SlotUse;
 use agent_ebpf::rule::{self, Rule};
 use agent_ebpf::tables::{
     HEADER_WORDS, MAPPING_ANONYMOUS, MAPPING_PAGE, MAPPING_WORDS, MAPPINGS, SEARCH_STEPS, Slot, page_key,
@@ -20,21 +21,21 @@ use crate::table_use::TableUse;
 use crate::unwind::RuleTable;
 use crate::unwind::space::{Extent, Quarantine, Space};
 
-/// How many runs each CPU's programs have begun and ended.
+/// How many walks programs have begun and ended. One of them is in each scratch record at a time.
 pub trait ProgramRuns: Send {
-    /// Runs begun, by CPU.
+    /// Walks begun, by scratch record.
     fn begun(&self) -> Vec<u64>;
-    /// Runs ended, by CPU, in the same order.
+    /// Walks ended, by scratch record, in the same order.
     fn ended(&self) -> Vec<u64>;
 }
 
-impl ProgramRuns for Arc<CounterMap> {
+impl ProgramRuns for Arc<CounterMap<SlotUse>> {
     fn begun(&self) -> Vec<u64> {
-        (0..self.cpus()).map(|cpu| self.on_cpu(cpu).fired).collect()
+        self.all().map(|slot| slot.begun).collect()
     }
 
     fn ended(&self) -> Vec<u64> {
-        (0..self.cpus()).map(|cpu| self.on_cpu(cpu).finished).collect()
+        self.all().map(|slot| slot.ended).collect()
     }
 }
 

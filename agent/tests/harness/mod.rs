@@ -6,6 +6,7 @@
 
 pub(crate) mod agent_run;
 pub(crate) mod call_chain;
+pub(crate) mod function;
 pub(crate) mod fuse;
 pub(crate) mod kernel;
 pub(crate) mod log;

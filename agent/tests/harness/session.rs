@@ -10,7 +10,8 @@ use agent::cli::Cli;
 use agent::kernel::programs::Selection;
 use agent::process::module::ModuleTable;
 use agent::process::scan;
-use agent::profile::window::Window;
+use agent::profile::windows::Windows;
+use agent::profiler::probe::ProbePoint;
 use agent::run::session::Session;
 use agent::symbol::debug_file::DebugFiles;
 use agent::symbol::jit::jvm::JvmPerfMap;
@@ -35,6 +36,11 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// Starts one with the agent's `arguments` and a table of modules of `module_bytes`.
     pub(crate) fn start(arguments: &[&str], module_bytes: usize) -> Self {
+        Self::start_with_probes(arguments, module_bytes, &[])
+    }
+
+    /// The same, with `probes`.
+    pub(crate) fn start_with_probes(arguments: &[&str], module_bytes: usize, probes: &[ProbePoint]) -> Self {
         let arguments = ["agent", "--once"].iter().chain(arguments);
         let args = Cli::try_parse_from(arguments).expect("good arguments").profile;
         let modules = Arc::new(ModuleTable::new(module_bytes));
@@ -50,7 +56,7 @@ impl InProcess {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let session = runtime
             .block_on(async {
-                Session::start(&args, &Selection::default(), modules.clone(), resolver.clone())
+                Session::start(&args, &Selection::default(), probes, modules.clone(), resolver.clone())
             })
             .expect("the session starts");
         Self { runtime, session: Some(session), modules, resolver }
@@ -66,9 +72,9 @@ impl InProcess {
         }
     }
 
-    /// Ends the window and begins another one.
-    pub(crate) fn end_window(&mut self) -> Window {
-        self.session.as_mut().expect("it runs").end_window()
+    /// Ends the windows and begins others.
+    pub(crate) fn end_windows(&mut self) -> Windows {
+        self.session.as_mut().expect("it runs").end_windows()
     }
 
     pub(crate) fn session(&self) -> &Session {

@@ -6,8 +6,9 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use perf_event_open_sys as sys;
+
+use super::function::file_offset;
 
 /// A uretprobe; gone when this is dropped.
 pub(crate) struct Uretprobe {
@@ -34,16 +35,4 @@ impl Uretprobe {
         // SAFETY: the kernel just handed out this descriptor.
         Self { _event: unsafe { OwnedFd::from_raw_fd(fd) } }
     }
-}
-
-fn file_offset(file: &Path, function: &str) -> u64 {
-    let data = fs::read(file).expect("the program is there");
-    let elf = object::File::parse(data.as_slice()).expect("an ELF file");
-    let symbol = elf.symbols().find(|symbol| symbol.name() == Ok(function)).expect("the function is there");
-    let address = symbol.address();
-    let segment = elf
-        .segments()
-        .find(|segment| (segment.address()..segment.address() + segment.size()).contains(&address));
-    let segment = segment.expect("it is loaded");
-    address - segment.address() + segment.file_range().0
 }

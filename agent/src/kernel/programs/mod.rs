@@ -1,20 +1,26 @@
 //! The embedded eBPF object: sizing its maps, filling its constants, loading its programs.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+mod error;
+mod loadable;
+mod selection;
+
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
 use agent_ebpf::rule::Rule;
 use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES, PAGE_SLOTS, PROCESS_SLOTS, Slot};
-use agent_ebpf::{MAX_CGROUPS, MAX_PIDS, UprobeOffsets};
-use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, RingBuf};
-use aya::programs::{PerfEvent, ProgramError};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use agent_ebpf::{CpuCounters, SlotUse, UprobeOffsets, slot};
+use aya::maps::{Map, MapData, RingBuf, Stack};
+use aya::programs::{PerfEvent, Program, ProgramError, UProbe};
+use aya::{Ebpf, EbpfLoader};
 
-use crate::kernel::btf::{Btf, BtfError};
-use crate::kernel::counters::CounterMap;
+pub use self::error::ProgramsError;
+use self::loadable::Loadable;
+pub use self::selection::Selection;
+use crate::kernel::btf::Btf;
+use crate::kernel::counters::{CounterMap, Counters};
 use crate::kernel::release::KernelRelease;
 use crate::kernel::sample_ring::SampleRing;
 use crate::kernel::shared_array::SharedArray;
@@ -26,71 +32,13 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The object that `cargo xtask build-ebpf` made (build.rs chooses which).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf.o"));
 
-/// The eBPF side could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ProgramsError {
-    /// The kernel refused a map, or the object is not what this agent expects.
-    #[error("cannot load the eBPF object: {0}")]
-    Object(#[from] Box<EbpfError>),
-    /// The kernel refused a program.
-    #[error("the kernel refused the eBPF program {name}: {source}")]
-    Program {
-        /// The program.
-        name: &'static str,
-        /// What the kernel answered, with the verifier's log where there is one.
-        #[source]
-        source: Box<ProgramError>,
-    },
-    /// A map could not be used.
-    #[error("eBPF map {name}: {source}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What the kernel answered.
-        #[source]
-        source: MapError,
-    },
-    /// A map could not be mapped into memory.
-    #[error("mmap of eBPF map {name}: {source}")]
-    Mmap {
-        /// The map.
-        name: &'static str,
-        /// What the kernel answered.
-        #[source]
-        source: io::Error,
-    },
-    /// The object has no such part: it was built from other sources than the agent.
-    #[error("the eBPF object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
-    Missing(&'static str),
-    /// The kernel does not say how its structures look.
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// More was selected than the kernel's tables hold.
-    #[error("at most {limit} {what} can be selected, not {count}")]
-    TooMany {
-        /// `processes` or `cgroups`.
-        what: &'static str,
-        /// How many there may be.
-        limit: u32,
-        /// How many there are.
-        count: usize,
-    },
-}
-
-/// Which tasks to profile. Nothing selected: all.
-#[derive(Debug, Default)]
-pub struct Selection {
-    /// Processes.
-    pub pids: Vec<u32>,
-    /// Open directories of cgroups (v2); tasks in and below them.
-    pub cgroups: Vec<File>,
-}
-
 /// How large the kernel's side is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Bytes of the ring that timer programs write to; a power of two of pages.
+    /// Bytes of the ring that timer programs write to, and of that of programs in tasks' own contexts; powers of two of pages.
     pub ring_bytes: u32,
+    /// Whether there will be programs in tasks' own contexts (probes).
+    pub probes: bool,
     /// One more than the highest possible CPU number.
     pub possible_cpus: u32,
     /// Which programs are used.
@@ -100,6 +48,18 @@ pub struct Sizes {
     /// Blocks of the unwinder's arena, [`BLOCK_WORDS`] words each.
     pub arena_blocks: u32,
 }
+
+impl Sizes {
+    /// The scratch records of programs in tasks' own contexts; their end is how many records there are in all.
+    fn task_slots(&self) -> Range<u32> {
+        let first = slot::first_of_tasks(self.possible_cpus);
+        let count = if self.probes { slot::of_tasks(self.possible_cpus) } else { 0 };
+        first..first + count
+    }
+}
+
+/// The least that a ring can have: a page.
+const PAGE: u32 = 4096;
 
 /// The loaded object. Its maps and programs live as long as this.
 pub struct Programs {
@@ -131,12 +91,12 @@ impl Variant {
 impl Programs {
     /// Creates the maps and loads nothing yet.
     pub fn create(sizes: Sizes, selection: &Selection) -> Result<Self, ProgramsError> {
-        check_limit("processes", selection.pids.len(), MAX_PIDS)?;
-        check_limit("cgroups", selection.cgroups.len(), MAX_CGROUPS)?;
+        selection.check()?;
         raise_locked_memory_limit();
         let btf = Btf::of_kernel(Path::new(KERNEL_BTF))?;
         let task_member = |member| btf.member_offset("task_struct", member).unwrap_or(0);
         let (task_mm, task_stack) = (task_member("mm"), task_member("stack"));
+        let slots = sizes.task_slots();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("ARENA", sizes.arena_blocks)
             .override_global("SLICES_PER_SECOND", &u64::from(sizes.slices_per_second), true)
@@ -144,27 +104,48 @@ impl Programs {
             .override_global("TASK_MM_OFFSET", &task_mm, true)
             .override_global("TASK_STACK_OFFSET", &task_stack, true)
             .map_max_entries("TIMER_RING", sizes.ring_bytes)
+            .map_max_entries("TASK_RING", if sizes.probes { sizes.ring_bytes } else { PAGE })
+            .map_max_entries("SCRATCH", slots.end)
+            .map_max_entries("SLOT_USES", slots.end)
+            .map_max_entries("FREE_SLOTS", slots.len().max(1) as u32)
             .map_max_entries("CPU_COUNTERS", sizes.possible_cpus)
             .override_global("RING_WAKEUP_BYTES", &u64::from(sizes.ring_bytes / 2), true)
             .override_global("SELECT_BY_PID", &u32::from(!selection.pids.is_empty()), true)
             .override_global("SELECTED_CGROUP_COUNT", &(selection.cgroups.len() as u32), true)
             .load(OBJECT)
             .map_err(Box::new)?;
-        select_pids(&mut ebpf, &selection.pids)?;
-        select_cgroups(&mut ebpf, &selection.cgroups)?;
+        selection.apply(&mut ebpf)?;
+        free_slots(&mut ebpf, slots)?;
         Ok(Self { ebpf, variant: sizes.variant })
     }
 
     /// Loads the CPU profiler's program, to be attached to perf events.
     pub fn load_cpu_sampler(&mut self) -> Result<BorrowedFd<'_>, ProgramsError> {
+        self.load::<PerfEvent>(["cpu_sample", "cpu_sample_legacy"])
+    }
+
+    /// Loads the program that samples whoever comes by a probed instruction, to be attached to uprobes' events. There have to be
+    /// [`Sizes::probes`].
+    pub fn load_probe_sampler(&mut self) -> Result<BorrowedFd<'_>, ProgramsError> {
+        self.load::<UProbe>(["probe_sample", "probe_sample_legacy"])
+    }
+
+    /// Loads a program, if it is not loaded yet: the first of `names` on modern kernels.
+    fn load<'a, P: Loadable + 'a>(
+        &'a mut self,
+        [modern, legacy]: [&'static str; 2],
+    ) -> Result<BorrowedFd<'a>, ProgramsError>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
         let name = match self.variant {
-            Variant::Modern => "cpu_sample",
-            Variant::Legacy => "cpu_sample_legacy",
+            Variant::Modern => modern,
+            Variant::Legacy => legacy,
         };
         let failed = |source| ProgramsError::Program { name, source: Box::new(source) };
         let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
-        let program: &mut PerfEvent = program.try_into().map_err(failed)?;
-        if program.fd().is_err() {
+        let program: &mut P = program.try_into().map_err(failed)?;
+        if program.descriptor().is_err() {
             let before = Instant::now();
             program.load().map_err(failed)?;
             // From 5.16 on the kernel tells how many instructions the verifier looked at; its limit is a million.
@@ -172,21 +153,37 @@ impl Programs {
             let milliseconds = before.elapsed().as_millis();
             tracing::debug!(name, milliseconds, verified, "the kernel took the eBPF program");
         }
-        Ok(program.fd().map_err(failed)?.as_fd())
+        program.descriptor().map_err(failed)
     }
 
     /// The ring that timer programs write to. Once.
     pub fn take_timer_ring(&mut self) -> Result<SampleRing, ProgramsError> {
-        const NAME: &str = "TIMER_RING";
-        let map = self.ebpf.take_map(NAME).ok_or(ProgramsError::Missing(NAME))?;
-        let ring = RingBuf::try_from(map).map_err(|source| ProgramsError::Map { name: NAME, source })?;
+        self.take_ring("TIMER_RING")
+    }
+
+    /// The ring that programs in tasks' own contexts write to. Once.
+    pub fn take_task_ring(&mut self) -> Result<SampleRing, ProgramsError> {
+        self.take_ring("TASK_RING")
+    }
+
+    fn take_ring(&mut self, name: &'static str) -> Result<SampleRing, ProgramsError> {
+        let map = self.ebpf.take_map(name).ok_or(ProgramsError::Missing(name))?;
+        let ring = RingBuf::try_from(map).map_err(|source| ProgramsError::Map { name, source })?;
         Ok(SampleRing::new(ring))
     }
 
     /// The CPU profiler's counters. Once.
-    pub fn take_cpu_counters(&mut self) -> Result<CounterMap, ProgramsError> {
-        const NAME: &str = "CPU_COUNTERS";
-        CounterMap::new(self.take_array(NAME)?).map_err(|source| ProgramsError::Mmap { name: NAME, source })
+    pub fn take_cpu_counters(&mut self) -> Result<CounterMap<CpuCounters>, ProgramsError> {
+        self.take_counters("CPU_COUNTERS")
+    }
+
+    /// How often each scratch record was used. Once.
+    pub fn take_slot_uses(&mut self) -> Result<CounterMap<SlotUse>, ProgramsError> {
+        self.take_counters("SLOT_USES")
+    }
+
+    fn take_counters<C: Counters>(&mut self, name: &'static str) -> Result<CounterMap<C>, ProgramsError> {
+        CounterMap::new(self.take_array(name)?).map_err(|source| ProgramsError::Mmap { name, source })
     }
 
     /// The unwinder's tables. Once.
@@ -237,27 +234,12 @@ fn uprobe_offsets(btf: &Btf) -> [u32; 9] {
 
 const _: () = assert!(size_of::<UprobeOffsets>() == size_of::<[u32; 9]>());
 
-fn check_limit(what: &'static str, count: usize, limit: u32) -> Result<(), ProgramsError> {
-    if count > limit as usize { Err(ProgramsError::TooMany { what, limit, count }) } else { Ok(()) }
-}
-
-fn select_pids(ebpf: &mut Ebpf, pids: &[u32]) -> Result<(), ProgramsError> {
-    const NAME: &str = "SELECTED_PIDS";
+fn free_slots(ebpf: &mut Ebpf, slots: Range<u32>) -> Result<(), ProgramsError> {
+    const NAME: &str = "FREE_SLOTS";
     let failed = |source| ProgramsError::Map { name: NAME, source };
     let map = ebpf.map_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
-    let mut selected: HashMap<&mut MapData, u32, u8> = map.try_into().map_err(failed)?;
-    pids.iter().try_for_each(|pid| selected.insert(pid, 1, 0)).map_err(failed)
-}
-
-fn select_cgroups(ebpf: &mut Ebpf, cgroups: &[File]) -> Result<(), ProgramsError> {
-    const NAME: &str = "SELECTED_CGROUPS";
-    let failed = |source| ProgramsError::Map { name: NAME, source };
-    let map = ebpf.map_mut(NAME).ok_or(ProgramsError::Missing(NAME))?;
-    let mut selected: CgroupArray<&mut MapData> = map.try_into().map_err(failed)?;
-    (0..)
-        .zip(cgroups)
-        .try_for_each(|(slot, directory)| selected.set(slot, directory.as_raw_fd(), 0))
-        .map_err(failed)
+    let mut free: Stack<&mut MapData, u32> = map.try_into().map_err(failed)?;
+    slots.into_iter().try_for_each(|slot| free.push(slot, 0)).map_err(failed)
 }
 
 /// Kernels before 5.11 charge maps to `RLIMIT_MEMLOCK`. Where the limit cannot be raised, creating a map fails
