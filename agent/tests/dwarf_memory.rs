@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, SharedSource, SplitFiles};
+use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, LinkedFiles, SharedSource};
 use agent::symbol::elf::{ElfImage, ElfLimits};
 use agent::symbol::read_at::FileAt;
 
@@ -38,12 +38,16 @@ unsafe impl GlobalAlloc for Counting {
 
 struct NoFiles;
 
-impl SplitFiles for NoFiles {
+impl LinkedFiles for NoFiles {
     fn package(&self) -> Option<(Arc<str>, SharedSource)> {
         None
     }
 
     fn open(&self, _path: &str) -> Option<SharedSource> {
+        None
+    }
+
+    fn supplement(&self) -> Option<SharedSource> {
         None
     }
 }
