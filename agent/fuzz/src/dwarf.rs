@@ -65,8 +65,8 @@ const PACKAGE: usize = 2;
 const SUPPLEMENT: usize = 3;
 
 /// Where code of the seeds is: addresses that are asked for.
-const ADDRESSES: u64 = 40;
-const STEP: u64 = 11;
+const ADDRESSES: u64 = 16;
+const STEP: u64 = 23;
 
 /// The input: one byte of bits, then sections: a byte that says which, two for the length, the bytes; the last one goes as far
 /// as there are any. Whether there was a function.

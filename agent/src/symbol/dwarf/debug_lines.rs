@@ -93,15 +93,18 @@ impl DebugLines {
         self.sections.detach();
         let found = found.unwrap_or(Err(LinesRefused::Malformed));
         match &found {
-            Ok(lines)
-                if self.sections.is_supplemented && lines.iter().any(|line| line.function.is_none()) =>
-            {
+            Ok(lines) if self.lacks_supplement() && lines.iter().any(|line| line.function.is_none()) => {
                 self.cache.refused.count(LinesRefused::SupplementaryFile);
             }
             Ok(_) => {}
             Err(cause) => self.cache.refused.count(*cause),
         }
         found
+    }
+
+    /// Whether names may be in a file that was not found.
+    fn lacks_supplement(&self) -> bool {
+        self.sections.is_supplemented && self.sections.supplement().is_none()
     }
 
     /// Bytes on the heap besides the shared caches. They grow with the first question.

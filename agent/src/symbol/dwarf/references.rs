@@ -14,7 +14,6 @@ use super::refused::LinesRefused;
 use super::section_reader::SectionReader;
 use super::sections::DebugSections;
 use super::unit_index::UnitIndex;
-use super::unit_scan::ABBREVIATION;
 
 /// Entries on the way to a name; [`addr2line`] follows 16.
 const MAX_STEPS: usize = 16;
@@ -117,9 +116,11 @@ impl Way {
         let abbreviations = match self.tables.entry((key.0, header.debug_abbrev_offset().0)) {
             Entry::Occupied(table) => table.get().clone(),
             Entry::Vacant(vacant) => {
-                let table = abbreviations::read(dwarf, &header).map_err(refused)?;
-                bytes += abbreviations::count(&table) * ABBREVIATION;
-                vacant.insert(table).clone()
+                bytes += abbreviations::heap_bytes(dwarf, &header).map_err(refused)?;
+                if bytes > self.left {
+                    return Err(LinesRefused::UnitTooLarge);
+                }
+                vacant.insert(abbreviations::read(dwarf, &header).map_err(refused)?).clone()
             }
         };
         self.left = self.left.checked_sub(bytes).ok_or(LinesRefused::UnitTooLarge)?;

@@ -20,7 +20,6 @@ const FUNCTION: usize = 144;
 const INLINED: usize = 72;
 const RANGE: usize = 32;
 const FILE: usize = 160;
-pub(super) const ABBREVIATION: usize = 112;
 /// A range of a root.
 const UNIT_RANGE: usize = 40;
 /// A row takes 24 bytes, and 2.4 bytes of line program on average.
@@ -37,7 +36,7 @@ pub(super) struct UnitCost {
     program_bytes: usize,
     files: usize,
     path_bytes: usize,
-    abbreviations: usize,
+    abbreviation_bytes: usize,
     /// Ranges of the root entry.
     ranges: usize,
     /// Entries of other units that this one refers to for names.
@@ -62,13 +61,13 @@ impl UnitCost {
 
     /// Heap bytes of a context with no more than this unit's root.
     pub(super) fn root_bytes(&self) -> usize {
-        let abbreviations = self.abbreviations * ABBREVIATION;
-        self.files * FILE + self.ranges * UNIT_RANGE + abbreviations + size_of::<Unit<SectionReader>>()
+        let unit = self.abbreviation_bytes + size_of::<Unit<SectionReader>>();
+        self.files * FILE + self.ranges * UNIT_RANGE + unit
     }
 
     /// Says that another unit has the same abbreviations, which are then there once.
     pub(super) fn share_abbreviations(&mut self) {
-        self.abbreviations = 0;
+        self.abbreviation_bytes = 0;
     }
 }
 
@@ -86,7 +85,8 @@ pub(super) fn root(
         return Err(LinesRefused::UnitTooLarge);
     }
     let abbreviations = abbreviations::read(dwarf, &header).map_err(refused)?;
-    let mut cost = UnitCost { abbreviations: abbreviations::count(&abbreviations), ..UnitCost::default() };
+    let abbreviation_bytes = abbreviations::heap_bytes(dwarf, &header).map_err(refused)?;
+    let mut cost = UnitCost { abbreviation_bytes, ..UnitCost::default() };
     check_line_header(dwarf, &header, &abbreviations, limits, file, &mut cost)?;
     let unit = Unit::new_with_abbreviations(dwarf, header, abbreviations).map_err(refused)?;
     cost.ranges = root_ranges(dwarf, &unit, limits.index_bytes / UNIT_RANGE).map_err(refused)?;
