@@ -2,43 +2,23 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod harness;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, SharedSource, SplitFiles};
+use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, LinkedFiles, SharedSource};
 use agent::symbol::elf::{ElfImage, ElfLimits};
 use agent::symbol::read_at::FileAt;
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+use harness::heap::{Counting, Heap};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as is asked for here.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above; `alloc` gave this pointer.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 struct NoFiles;
 
-impl SplitFiles for NoFiles {
+impl LinkedFiles for NoFiles {
     fn package(&self) -> Option<(Arc<str>, SharedSource)> {
         None
     }
@@ -46,12 +26,15 @@ impl SplitFiles for NoFiles {
     fn open(&self, _path: &str) -> Option<SharedSource> {
         None
     }
+
+    fn supplement(&self) -> Option<SharedSource> {
+        None
+    }
 }
 
 /// Asks for addresses spread over the code of `path`; returns (allocated, stated, peak) bytes.
 fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let heap = Heap::new();
     let source: SharedSource = Arc::new(FileAt::new(File::open(path).expect("a file")).expect("a length"));
     let image = ElfImage::parse(&*source, &ElfLimits::default()).expect("an ELF file");
     let cache = DwarfCache::new(budget, DwarfLimits::new(u64::MAX));
@@ -66,15 +49,15 @@ fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
     assert!(found > 300, "{found} of 500 addresses of {} have lines", path.display());
     let usage = cache.memory_use();
     let stated = lines.heap_bytes() + usage.block_bytes + usage.unit_bytes;
-    let (now, peak) = (NOW.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+    let (now, peak) = (heap.now(), heap.peak());
     println!(
         "{}: {} KiB allocated, {} KiB stated, peak {} KiB; {usage:?}",
         path.display(),
-        (now - before) >> 10,
+        now >> 10,
         stated >> 10,
-        (peak - before) >> 10
+        peak >> 10
     );
-    (now - before, stated, peak - before)
+    (now, stated, peak)
 }
 
 /// Caches state no less than they take, and not twice as much; and within a budget they stay, but for what one unit takes while it

@@ -32,6 +32,7 @@ pub(crate) const TEST_PACKAGES: &[Package] = &[
     Package { name: "binutils", why: "readelf, addr2line and objcopy: oracles for symbols and unwind rows" },
     Package { name: "xz-utils", why: "xz: MiniDebugInfo as RHEL ships it" },
     Package { name: "zstd", why: "zstd: compressed debug sections as clang writes them" },
+    Package { name: "dwz", why: "dwz: supplementary files of debug information" },
     Package { name: "llvm", why: "llvm-symbolizer: an oracle for source lines and inlined functions" },
     Package {
         name: "libc6-dbg",

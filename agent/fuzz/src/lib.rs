@@ -7,7 +7,11 @@
 pub mod heap;
 pub mod targets;
 
+mod carrier;
 mod cfi;
+mod code_map;
+mod dwarf;
+mod xz;
 
 /// One reader under test.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,9 @@ fn survives_all_seeds() {
                 path.display()
             );
             println!("{}", path.display());
-            *(if target.execute(&input) { &mut accepted } else { &mut refused }) += 1;
+            let is_accepted = target.execute(&input);
+            println!("  {}", if is_accepted { "accepted" } else { "refused" });
+            *(if is_accepted { &mut accepted } else { &mut refused }) += 1;
         }
         assert!(accepted > 0 && refused > 0, "{}: {accepted} seeds accepted, {refused} refused", target.name);
     }

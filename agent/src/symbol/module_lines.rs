@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::process::module::{Module, ModuleKey};
 use crate::symbol::debug_file::{DebugFile, DebugFiles, DebugInfo};
-use crate::symbol::dwarf::{DebugLines, DwarfCache, LinesRefused, SharedSource, SourceLine, SplitFiles};
+use crate::symbol::dwarf::{DebugLines, DwarfCache, LinesRefused, LinkedFiles, SharedSource, SourceLine};
 use crate::symbol::elf::{ElfFile, ElfImage};
 use crate::symbol::module_file;
 use crate::symbol::module_source::ModuleSource;
@@ -16,6 +16,8 @@ struct Found {
     lines: DebugLines,
     /// Where it is, if not in the module itself.
     separate: Option<DebugFile>,
+    /// The supplementary file that it refers to.
+    supplement: Option<DebugFile>,
 }
 
 impl ModuleLines {
@@ -38,7 +40,7 @@ impl ModuleLines {
         address: u64,
         cache: &DwarfCache,
     ) -> Option<Vec<SourceLine>> {
-        let Found { lines, separate } = match &self.0 {
+        let Found { lines, separate, supplement } = match &self.0 {
             Ok(found) => found,
             Err(cause) => {
                 DebugLines::count(cache, *cause);
@@ -49,20 +51,22 @@ impl ModuleLines {
             Some(file) => file.shared(module).ok()?,
             None => own.shared(module).ok()?,
         };
-        lines.lines(source, &Beside(module), address).ok()
+        let beside = Beside { module, supplement: supplement.as_ref() };
+        lines.lines(source, &beside, address).ok()
     }
 
-    /// Closes the debug file until a line is needed.
+    /// Closes debug files until a line is needed.
     pub(super) fn close(&self) {
-        if let Ok(Found { separate: Some(file), .. }) = &self.0 {
-            file.close();
+        if let Ok(Found { separate, supplement, .. }) = &self.0 {
+            separate.iter().chain(supplement).for_each(DebugFile::close);
         }
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |Found { lines, separate }| {
-            lines.heap_bytes() + separate.as_ref().map_or(0, DebugFile::heap_bytes)
+        self.0.as_ref().map_or(0, |Found { lines, separate, supplement }| {
+            let files = separate.iter().chain(supplement).map(DebugFile::heap_bytes);
+            lines.heap_bytes() + files.sum::<usize>()
         })
     }
 }
@@ -77,28 +81,39 @@ fn find(
     let source = own.shared(module).map_err(|_| LinesRefused::NoDebugInfo)?;
     match debug_files.debug_info(module, ElfFile { source: &*source, image }) {
         Some(DebugInfo::Own) => {
-            Ok(Found { lines: DebugLines::open(&*source, image, cache)?, separate: None })
+            let lines = DebugLines::open(&*source, image, cache)?;
+            let supplement = debug_files.supplementary(module, ElfFile { source: &*source, image }, None);
+            Ok(Found { lines, separate: None, supplement: supplement.map(|found| found.file) })
         }
         Some(DebugInfo::Separate(found)) => {
             let source = found.file.shared(module).map_err(|_| LinesRefused::NoDebugInfo)?;
             let lines = DebugLines::open(&*source, &found.image, cache)?;
-            Ok(Found { lines, separate: Some(found.file) })
+            let of = ElfFile { source: &*source, image: &found.image };
+            let supplement = debug_files.supplementary(module, of, Some(&found.file));
+            Ok(Found { lines, separate: Some(found.file), supplement: supplement.map(|found| found.file) })
         }
         None => Err(LinesRefused::NoDebugInfo),
     }
 }
 
-/// Files of split debug information, as a process that maps the module sees them.
-struct Beside<'a>(&'a Module);
+/// Files of split debug information, as a process that maps the module sees them, and the supplementary file.
+struct Beside<'a> {
+    module: &'a Module,
+    supplement: Option<&'a DebugFile>,
+}
 
-impl SplitFiles for Beside<'_> {
+impl LinkedFiles for Beside<'_> {
     fn package(&self) -> Option<(Arc<str>, SharedSource)> {
-        let ModuleKey::File { path, .. } = &self.0.key else { return None };
+        let ModuleKey::File { path, .. } = &self.module.key else { return None };
         let path = format!("{path}.dwp");
         Some((path.as_str().into(), self.open(&path)?))
     }
 
     fn open(&self, path: &str) -> Option<SharedSource> {
-        Some(Arc::new(module_file::open_beside(path, self.0.witness)?))
+        Some(Arc::new(module_file::open_beside(path, self.module.witness)?))
+    }
+
+    fn supplement(&self) -> Option<SharedSource> {
+        self.supplement?.shared(self.module).ok()
     }
 }

@@ -6,13 +6,20 @@
 
 mod code;
 mod debug_frame;
+mod debug_link;
 mod demangle;
+mod dwarf;
+mod dwarf_compressed;
 mod eh_frame;
 mod eh_frame_hdr;
 mod elf;
 mod elf_cfi;
+mod gopclntab;
+mod jitdump;
 mod kallsyms;
 mod maps;
+mod mini_debug_info;
+mod perf_map;
 mod printable;
 mod sample_ring;
 mod sideband;
@@ -24,12 +31,19 @@ pub const TARGETS: &[Target] = &[
     code::TARGET,
     debug_frame::TARGET,
     demangle::TARGET,
+    debug_link::TARGET,
+    dwarf::TARGET,
+    dwarf_compressed::TARGET,
     eh_frame::TARGET,
     eh_frame_hdr::TARGET,
     elf::TARGET,
     elf_cfi::TARGET,
+    gopclntab::TARGET,
+    jitdump::TARGET,
     kallsyms::TARGET,
     maps::TARGET,
+    mini_debug_info::TARGET,
+    perf_map::TARGET,
     printable::TARGET,
     sample_ring::TARGET,
     sideband::TARGET,

@@ -16,24 +16,25 @@ const MAX_BYTES: u64 = 4096 + 128;
 
 /// What `.gnu_debuglink` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DebugLink {
+pub struct DebugLink {
     /// A name without any directory.
-    pub(super) name: PathBuf,
+    pub name: PathBuf,
     /// CRC-32 of all bytes of that file.
-    pub(super) checksum: u32,
+    pub checksum: u32,
 }
 
 /// What `.gnu_debugaltlink` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AltLink {
+pub struct AltLink {
     /// Absolute, or relative to the directory of the file that says it.
-    pub(super) path: PathBuf,
-    pub(super) build_id: BuildId,
+    pub path: PathBuf,
+    /// The build id that it must have.
+    pub build_id: BuildId,
 }
 
 impl DebugLink {
     /// What `file` says; `None` when it says nothing that makes sense.
-    pub(super) fn of(file: ElfFile<'_>) -> Option<Self> {
+    pub fn of(file: ElfFile<'_>) -> Option<Self> {
         Self::parse(&section(file, ".gnu_debuglink")?)
     }
 
@@ -51,7 +52,7 @@ impl DebugLink {
 
 impl AltLink {
     /// What `file` says; `None` when it says nothing that makes sense.
-    pub(super) fn of(file: ElfFile<'_>) -> Option<Self> {
+    pub fn of(file: ElfFile<'_>) -> Option<Self> {
         Self::parse(&section(file, ".gnu_debugaltlink")?)
     }
 
@@ -63,7 +64,7 @@ impl AltLink {
     }
 
     /// Where the file is, said by one in `directory`.
-    pub(super) fn path_from(&self, directory: &Path) -> PathBuf {
+    pub fn path_from(&self, directory: &Path) -> PathBuf {
         directory.join(&self.path)
     }
 }

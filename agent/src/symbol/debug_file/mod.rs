@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use object::elf::SHT_SYMTAB;
 
 pub use file::{DebugFile, FoundFile};
+pub use link::{AltLink, DebugLink};
 pub use place::DEBUG_DIRECTORY;
 
 use self::checksum::Checksums;
-use self::link::{AltLink, DebugLink};
 use self::place::{Place, Root, Wanted};
 use self::stamp::Stamp;
 use crate::build_id::BuildId;

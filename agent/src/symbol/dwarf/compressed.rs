@@ -3,6 +3,11 @@
 //! A zlib stream can only be inflated from its beginning, or from a state that was saved on the way: the decoder and the 32 KiB
 //! of output that it may refer to. A few saved states, 42 KiB each, make any block of a section of megabytes a millisecond's work,
 //! where inflating the section whole would take its whole size.
+//!
+//! A zstd stream refers back by megabytes, so saved states are no help. Sections compressed by zstd are unpacked whole, for the length
+//! of a look-up, if all of a file's together are within [`DwarfLimits::unpacked_bytes`].
+//!
+//! [`DwarfLimits::unpacked_bytes`]: super::DwarfLimits::unpacked_bytes
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +15,7 @@ use std::sync::Arc;
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_PARSE_ZLIB_HEADER};
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress_with_limit};
-use object::elf::ELFCOMPRESS_ZLIB;
+use object::elf::{CompressionType, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 
 use super::blocks::{BLOCK, Block};
 use super::refused::LinesRefused;
@@ -30,6 +35,34 @@ const MAX_STATES: u64 = 16;
 const MAX_RATIO: u64 = 1032;
 /// Compressed bytes read at once.
 const CHUNK: u64 = 16 << 10;
+
+/// How a compressed section can be read.
+pub(super) enum Compressed {
+    /// From the middle.
+    Zlib(Inflater),
+    /// Whole: so many bytes.
+    Zstd(u64),
+}
+
+impl Compressed {
+    /// Reads what the compressed section `header` says of itself.
+    ///
+    /// # Errors
+    /// When it is neither zlib nor zstd, or states a length that it cannot have.
+    pub(super) fn open(source: &dyn ReadAt, header: &Header) -> Result<Self, LinesRefused> {
+        let compressed = header.size.checked_sub(CHDR).ok_or(LinesRefused::Malformed)?;
+        let mut chdr = [0; CHDR as usize];
+        source.read_exact_at(header.file_offset, &mut chdr).map_err(|_| LinesRefused::Unreadable)?;
+        let &[a, b, c, d, _, _, _, _, ref rest @ ..] = &chdr;
+        let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+        match CompressionType(u32::from_le_bytes([a, b, c, d])) {
+            ELFCOMPRESS_ZLIB if len / MAX_RATIO > compressed => Err(LinesRefused::Malformed),
+            ELFCOMPRESS_ZLIB => Ok(Self::Zlib(Inflater::new(header, compressed, len))),
+            ELFCOMPRESS_ZSTD => Ok(Self::Zstd(len)),
+            _ => Err(LinesRefused::Compression),
+        }
+    }
+}
 
 /// A zlib stream with a few states from which it can be gone on with.
 pub(super) struct Inflater {
@@ -52,25 +85,11 @@ struct State {
 }
 
 impl Inflater {
-    /// Reads what the compressed section `header` says of itself.
-    ///
-    /// # Errors
-    /// When it is not zlib, or states a length that it cannot have.
-    pub(super) fn open(source: &dyn ReadAt, header: &Header) -> Result<Self, LinesRefused> {
-        let compressed = header.size.checked_sub(CHDR).ok_or(LinesRefused::Malformed)?;
-        let mut chdr = [0; CHDR as usize];
-        source.read_exact_at(header.file_offset, &mut chdr).map_err(|_| LinesRefused::Unreadable)?;
-        let &[a, b, c, d, _, _, _, _, ref rest @ ..] = &chdr;
-        if u32::from_le_bytes([a, b, c, d]) != ELFCOMPRESS_ZLIB.0 {
-            return Err(LinesRefused::Compression);
-        }
-        let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
-        if len / MAX_RATIO > compressed {
-            return Err(LinesRefused::Malformed);
-        }
+    /// Of `compressed` bytes in the section `header`, which hold `len`.
+    fn new(header: &Header, compressed: u64, len: u64) -> Self {
         let interval = (len / MAX_STATES).next_multiple_of(BLOCK).max(MIN_INTERVAL);
         let file_offset = header.file_offset.saturating_add(CHDR);
-        Ok(Self { file_offset, compressed, len, interval, saved: Vec::new(), last: None })
+        Self { file_offset, compressed, len, interval, saved: Vec::new(), last: None }
     }
 
     /// Length of what was compressed.

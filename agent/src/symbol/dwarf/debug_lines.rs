@@ -4,9 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::{DwarfCache, Unit, UnitKey};
+use super::linked::LinkedFiles;
 use super::refused::LinesRefused;
 use super::sections::DebugSections;
-use super::split::{SplitFiles, SplitUnits};
+use super::split::SplitUnits;
+use super::supplement::Supplement;
 use super::unit::UnitLines;
 use super::unit_index::UnitIndex;
 use crate::symbol::elf::{ElfImage, Segment};
@@ -65,35 +67,44 @@ impl DebugLines {
     }
 
     /// The functions at the ELF address `address`, innermost first: those that are inlined there, at last the one that holds the
-    /// code. `source` is the file that was opened.
+    /// code. `source` is the file that was opened; `files` opens those
+    /// beside it.
     ///
     /// # Errors
     /// When there is nothing to say, counted by cause.
     pub fn lines(
         &self,
         source: SharedSource,
-        splits: &dyn SplitFiles,
+        files: &dyn LinkedFiles,
         address: u64,
     ) -> Result<Vec<SourceLine>, LinesRefused> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut splits = SplitUnits::new(splits, &self.cache.blocks, &self.cache.limits);
+        let mut splits = SplitUnits::new(files, &self.cache.blocks, &self.cache.limits);
         // What is read here was written by strangers, and by a compiler at that. The checks before leave nothing known that could
         // panic; if something does, it costs this line.
         let found = catch_unwind(AssertUnwindSafe(|| {
             let index =
-                index.get_or_insert_with(|| self.build_index(source.clone()).map(Arc::new)).clone()?;
+                index.get_or_insert_with(|| self.build_index(source.clone(), files).map(Arc::new)).clone()?;
+            if let Some((supplement, source)) = self.sections.supplement().zip(files.supplement()) {
+                supplement.attach(source, self.cache.limits.lookup_blocks);
+            }
             self.find(&index, source, &mut splits, address)
         }));
-        self.sections.file.detach();
+        self.sections.detach();
         let found = found.unwrap_or(Err(LinesRefused::Malformed));
         match &found {
-            Ok(lines) if self.sections.supplemented && lines.iter().any(|line| line.function.is_none()) => {
+            Ok(lines) if self.lacks_supplement() && lines.iter().any(|line| line.function.is_none()) => {
                 self.cache.refused.count(LinesRefused::SupplementaryFile);
             }
             Ok(_) => {}
             Err(cause) => self.cache.refused.count(*cause),
         }
         found
+    }
+
+    /// Whether names may be in a file that was not found.
+    fn lacks_supplement(&self) -> bool {
+        self.sections.is_supplemented && self.sections.supplement().is_none()
     }
 
     /// Bytes on the heap besides the shared caches. They grow with the first question.
@@ -104,8 +115,14 @@ impl DebugLines {
         size_of::<Self>() + size_of_val(&*self.segments) + self.sections.heap_bytes() + index
     }
 
-    fn build_index(&self, source: SharedSource) -> Result<UnitIndex, LinesRefused> {
+    fn build_index(&self, source: SharedSource, files: &dyn LinkedFiles) -> Result<UnitIndex, LinesRefused> {
         let limits = &self.cache.limits;
+        if let Some(supplement) = files.supplement().filter(|_| self.sections.is_supplemented) {
+            match Supplement::open(supplement, &self.cache.blocks, limits) {
+                Ok(supplement) => self.sections.supplement_with(supplement),
+                Err(cause) => tracing::debug!(cause = cause.name(), "cannot use a supplementary file"),
+            }
+        }
         self.sections.file.attach(source, limits.index_blocks);
         let refused = |error| self.sections.file.refused(error);
         let dwarf = self.sections.dwarf().map_err(refused)?;

@@ -4,7 +4,8 @@
 //! back, and making one reads the root of every unit of a file. So each [`UnitLines`] is a context of its own that sees one unit:
 //! the rest of `.debug_info` is hidden from it (see [`view`]), but for the units that this one refers to. Which unit covers an
 //! address says a [`UnitIndex`], 16 bytes a range. Sections are never loaded: everything reads through one cache of blocks
-//! ([`BlockCache`]), also compressed sections, which are inflated from the nearest of a few saved states.
+//! ([`BlockCache`]), also compressed sections, which are inflated from the nearest of a few saved states. Only what zstd has compressed
+//! is unpacked whole, if it is little.
 //!
 //! Files are foreign and may be hostile: sizes are refused by their numbers, each look-up may read so many blocks and
 //! no more, and what cannot be done is counted by cause ([`LinesRefused`]). The frame keeps its name from the symbol table then.
@@ -18,6 +19,7 @@ mod blocks;
 mod cache;
 mod compressed;
 mod debug_lines;
+mod linked;
 mod references;
 mod refused;
 mod root;
@@ -25,6 +27,7 @@ mod section;
 mod section_reader;
 mod sections;
 mod split;
+mod supplement;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -34,8 +37,8 @@ mod view;
 
 pub use cache::{DwarfCache, DwarfUse};
 pub use debug_lines::{DebugLines, SharedSource, SourceLine};
+pub use linked::LinkedFiles;
 pub use refused::LinesRefused;
-pub use split::SplitFiles;
 
 /// How much of a file's debug information is read and kept. Beyond that there are names without lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,9 @@ pub struct DwarfLimits {
     pub unit_bytes: u64,
     /// Blocks that a look-up may read.
     pub lookup_blocks: u64,
+    /// Bytes of all of a file's sections that are compressed by zstd, unpacked. They are held for the length of a look-up, and
+    /// twice while one is unpacked.
+    pub unpacked_bytes: u64,
 }
 
 impl DwarfLimits {
@@ -64,6 +70,7 @@ impl DwarfLimits {
             index_blocks: 1 << 18,
             unit_bytes: 16 << 20,
             lookup_blocks: 1 << 14,
+            unpacked_bytes: 16 << 20,
         }
     }
 }

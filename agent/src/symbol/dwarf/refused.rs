@@ -13,11 +13,11 @@ pub enum LinesRefused {
     ModuleTooLarge,
     /// The unit that covers the address is larger than is read.
     UnitTooLarge,
-    /// Compressed by something else than zlib.
+    /// Compressed by something else than zlib and zstd.
     Compression,
     /// The `.dwo` or `.dwp` file was not found, or is of another build.
     SplitFileMissing,
-    /// Names are in a supplementary file (`.gnu_debugaltlink`), which is not read. Lines are there.
+    /// Names are in a supplementary file (`.gnu_debugaltlink`), which was not found or cannot be used. Lines are there.
     SupplementaryFile,
     /// The file contradicts itself, or is of a version that is not known.
     Malformed,

@@ -1,16 +1,17 @@
 //! The debug sections of a file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gimli::{Dwarf, DwarfPackage, SectionId};
 use object::elf::SHF_COMPRESSED;
 
 use super::DwarfLimits;
 use super::blocks::BlockCache;
-use super::compressed::Inflater;
+use super::compressed::Compressed;
 use super::refused::LinesRefused;
 use super::section::{FileSlot, Section};
 use super::section_reader::SectionReader;
+use super::supplement::Supplement;
 use crate::symbol::elf::ElfImage;
 use crate::symbol::read_at::ReadAt;
 
@@ -51,7 +52,9 @@ pub(super) struct DebugSections {
     pub(super) file: Arc<FileSlot>,
     sections: Vec<(SectionId, Arc<Section>)>,
     /// Whether names may be in a supplementary file.
-    pub(super) supplemented: bool,
+    pub(super) is_supplemented: bool,
+    /// That file, when it was found.
+    supplement: OnceLock<Box<Supplement>>,
     empty: Arc<Section>,
 }
 
@@ -90,7 +93,7 @@ impl DebugSections {
     ) -> Result<Self, LinesRefused> {
         let file = Arc::new(FileSlot::default());
         let mut sections = Vec::new();
-        let mut total: u64 = 0;
+        let (mut total, mut unpacked): (u64, u64) = (0, 0);
         for &id in wanted {
             let header = name(id).and_then(|name| image.section_named(source, name));
             let Some(header) = header.filter(|header| header.is_in_file() && header.size > 0) else {
@@ -104,14 +107,24 @@ impl DebugSections {
                 return Err(LinesRefused::Malformed);
             }
             let section = if header.flags.0 & SHF_COMPRESSED.0 != 0 {
-                Section::compressed(Inflater::open(source, header)?, file.clone(), cache.clone())
+                match Compressed::open(source, header)? {
+                    Compressed::Zlib(inflater) => Section::compressed(inflater, file.clone(), cache.clone()),
+                    Compressed::Zstd(len) => {
+                        unpacked = unpacked.saturating_add(len);
+                        if unpacked > limits.unpacked_bytes {
+                            return Err(LinesRefused::ModuleTooLarge);
+                        }
+                        Section::whole(header, len, file.clone(), cache.clone())
+                    }
+                }
             } else {
                 Section::in_file(header.file_offset, header.size, file.clone(), cache.clone())
             };
             sections.push((id, Arc::new(section)));
         }
-        let supplemented = image.section_named(source, ".gnu_debugaltlink").is_some();
-        Ok(Self { file, sections, supplemented, empty: Arc::new(Section::empty()) })
+        let is_supplemented = image.section_named(source, ".gnu_debugaltlink").is_some();
+        let (supplement, empty) = (OnceLock::new(), Arc::new(Section::empty()));
+        Ok(Self { file, sections, is_supplemented, supplement, empty })
     }
 
     /// The section of that kind; an empty one where the file has none.
@@ -120,17 +133,46 @@ impl DebugSections {
         found.map_or(&self.empty, |(_, section)| section).clone()
     }
 
-    /// All sections, as gimli takes them, with `info` for `.debug_info`.
+    /// Sections as a context of a few units takes them, with `info` for `.debug_info`. There is no `.debug_aranges`: a context
+    /// would make a list of its sets, those of the whole file, and units say themselves what they cover.
     pub(super) fn dwarf_with(&self, info: &Arc<Section>) -> gimli::Result<Dwarf<SectionReader>> {
         Dwarf::load(|id| {
-            let section = if id == SectionId::DebugInfo { info.clone() } else { self.section(id) };
+            let section = match id {
+                SectionId::DebugInfo => info.clone(),
+                SectionId::DebugAranges => self.empty.clone(),
+                id => self.section(id),
+            };
             Ok(SectionReader::new(section))
         })
     }
 
-    /// All sections, as gimli takes them.
+    /// All sections, those of the supplementary file too, as gimli takes them.
     pub(super) fn dwarf(&self) -> gimli::Result<Dwarf<SectionReader>> {
-        self.dwarf_with(&self.section(SectionId::DebugInfo))
+        let mut dwarf = Dwarf::load(|id| Ok::<_, gimli::Error>(SectionReader::new(self.section(id))))?;
+        if let Some(supplement) = self.supplement() {
+            dwarf.set_sup(supplement.sections.dwarf()?);
+        }
+        Ok(dwarf)
+    }
+
+    /// Takes `supplement` for the file that names may be in.
+    pub(super) fn supplement_with(&self, supplement: Supplement) {
+        self.file.supplemented_by(&supplement.sections.file);
+        // It is looked for once.
+        let _known = self.supplement.set(Box::new(supplement));
+    }
+
+    /// The supplementary file, if it was found.
+    pub(super) fn supplement(&self) -> Option<&Supplement> {
+        self.supplement.get().map(Box::as_ref)
+    }
+
+    /// Forgets the files until the next look-up.
+    pub(super) fn detach(&self) {
+        self.file.detach();
+        if let Some(supplement) = self.supplement() {
+            supplement.sections.file.detach();
+        }
     }
 
     /// All sections of a `.dwp` file, as gimli takes them.
@@ -143,6 +185,6 @@ impl DebugSections {
     pub(super) fn heap_bytes(&self) -> usize {
         let each = size_of::<(SectionId, Arc<Section>)>() + 2 * size_of::<usize>();
         let sections = self.sections.iter().map(|(_, section)| section.heap_bytes() + each);
-        sections.sum::<usize>() + size_of::<FileSlot>()
+        sections.sum::<usize>() + size_of::<FileSlot>() + self.supplement().map_or(0, Supplement::heap_bytes)
     }
 }

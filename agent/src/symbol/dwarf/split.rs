@@ -8,6 +8,7 @@ use gimli::{DwoId, Reader as _};
 use super::DwarfLimits;
 use super::blocks::BlockCache;
 use super::debug_lines::SharedSource;
+use super::linked::LinkedFiles;
 use super::refused::LinesRefused;
 use super::section::FileSlot;
 use super::section_reader::SectionReader;
@@ -17,15 +18,6 @@ use crate::symbol::elf::{ElfImage, ElfLimits};
 
 /// Bytes of a path; the kernel takes no longer one.
 const MAX_PATH: usize = 4096;
-
-/// Opens the files that debug information names: the resolver does it in the root of a process that maps the module.
-pub trait SplitFiles {
-    /// The `.dwp` file beside the module, if there is one, with its path.
-    fn package(&self) -> Option<(Arc<str>, SharedSource)>;
-
-    /// The file at `path`, which is absolute.
-    fn open(&self, path: &str) -> Option<SharedSource>;
-}
 
 /// Where a unit's entries are, so that the file can be opened anew for the next look-up.
 pub(super) struct SplitUnit {
@@ -53,7 +45,7 @@ impl SplitUnit {
 
 /// What a look-up needs to follow a skeleton unit, and the files that it opened.
 pub(super) struct SplitUnits<'a> {
-    pub(super) files: &'a dyn SplitFiles,
+    pub(super) files: &'a dyn LinkedFiles,
     pub(super) cache: &'a Arc<BlockCache>,
     pub(super) limits: &'a DwarfLimits,
     attached: Vec<Arc<FileSlot>>,
@@ -66,7 +58,7 @@ type Loaded = (Arc<Dwarf>, SplitUnit, UnitCost);
 
 impl<'a> SplitUnits<'a> {
     pub(super) fn new(
-        files: &'a dyn SplitFiles,
+        files: &'a dyn LinkedFiles,
         cache: &'a Arc<BlockCache>,
         limits: &'a DwarfLimits,
     ) -> Self {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use addr2line::{Context, LookupContinuation as _, LookupResult};
-use gimli::{DebugInfoOffset, SectionId};
+use gimli::{DebugAbbrevOffset, DebugInfoOffset, SectionId, UnitHeader};
 
 use super::DwarfLimits;
 use super::debug_lines::SourceLine;
@@ -45,32 +45,37 @@ impl UnitLines {
     ) -> Result<Self, LinesRefused> {
         let refused = |error| sections.file.refused(error);
         let dwarf = sections.dwarf().map_err(refused)?;
-        let header = |unit| {
-            let (start, _) = index.extent(unit).ok_or(LinesRefused::Malformed)?;
-            dwarf.unit_header(DebugInfoOffset(start as usize)).map_err(refused)
-        };
-        let (main, mut main_cost) = unit_scan::root(&dwarf, &sections.file, header(unit)?, limits)?;
+        let start = |unit| index.extent(unit).map(|(start, _)| start);
+        let header = unit_header(&dwarf, start(unit)).map_err(refused)?;
+        let (main, mut main_cost) = unit_scan::root(&dwarf, &sections.file, header, limits)?;
         unit_scan::whole(&dwarf, &sections.file, &main, &mut main_cost, most)?;
-        let mut units = references::units(&dwarf, index, &main_cost.references).map_err(refused)?;
-        units.remove(&unit);
-        let mut bytes = 0;
-        for &other in &units {
-            let (_, cost) = unit_scan::root(&dwarf, &sections.file, header(other)?, limits)?;
-            bytes += cost.root_bytes();
-            if bytes + main_cost.heap_bytes(1) > most {
-                return Err(LinesRefused::UnitTooLarge);
-            }
-        }
-        units.insert(unit);
-        let visible: Vec<_> = units.iter().filter_map(|unit| index.extent(*unit)).collect();
-        let abbreviations = main.header.debug_abbrev_offset().0 as u32;
-        let view = Section::view(sections.section(SectionId::DebugInfo), View::only(&visible, abbreviations));
-        bytes += view.heap_bytes() + size_of::<Self>();
-        let mut dwarf = sections.dwarf_with(&Arc::new(view)).map_err(refused)?;
-        // Units that were optimised together share a table.
-        dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
-        let context = Context::from_dwarf(dwarf).map_err(refused)?;
+        let mut referred = references::units(sections, &dwarf, index, &main_cost.references, most)?;
         main_cost.references = Vec::new();
+        referred.main.remove(&unit);
+        let mut roots =
+            Roots { tables: HashSet::new(), bytes: 0, most: most.saturating_sub(main_cost.heap_bytes(1)) };
+        roots.tables.insert(main.header.debug_abbrev_offset());
+        roots.add(&dwarf, &sections.file, referred.main.iter().map(|unit| start(*unit)), limits)?;
+        referred.main.insert(unit);
+        let info = Section::view(
+            sections.section(SectionId::DebugInfo),
+            View::only(&index.extents(&referred.main), main.header.debug_abbrev_offset().0 as u32),
+        );
+        let mut bytes = info.heap_bytes() + size_of::<Self>();
+        let mut seen = sections.dwarf_with(&Arc::new(info)).map_err(refused)?;
+        // Units that were optimised together share a table.
+        seen.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
+        if let Some((supplement, dwarf)) = sections.supplement().zip(dwarf.sup()) {
+            roots.tables.clear();
+            let units = referred.supplement.iter().map(|unit| supplement.units.extent(*unit));
+            let starts = units.map(|extent| extent.map(|(start, _)| start));
+            roots.add(dwarf, &supplement.sections.file, starts, limits)?;
+            let (info, dwarf) = supplement.with_units(&referred.supplement).map_err(refused)?;
+            bytes += info;
+            seen.set_sup(dwarf);
+        }
+        bytes += roots.bytes;
+        let context = Context::from_dwarf(seen).map_err(refused)?;
         let costs = vec![main_cost];
         Ok(Self {
             context,
@@ -159,6 +164,48 @@ impl UnitLines {
         let units: usize = self.costs.iter().map(|cost| cost.heap_bytes(self.look_ups)).sum();
         self.bytes + units + paths
     }
+}
+
+/// What the roots of units take that are only referred to.
+struct Roots {
+    /// Abbreviations that are there already: many units share a table.
+    tables: HashSet<DebugAbbrevOffset>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Roots {
+    /// Adds the units that begin at `starts`.
+    fn add(
+        &mut self,
+        dwarf: &gimli::Dwarf<SectionReader>,
+        file: &FileSlot,
+        starts: impl Iterator<Item = Option<u64>>,
+        limits: &DwarfLimits,
+    ) -> Result<(), LinesRefused> {
+        for start in starts {
+            let header = unit_header(dwarf, start).map_err(|error| file.refused(error))?;
+            let table = header.debug_abbrev_offset();
+            let (_, mut cost) = unit_scan::root(dwarf, file, header, limits)?;
+            if !self.tables.insert(table) {
+                cost.share_abbreviations();
+            }
+            self.bytes += cost.root_bytes();
+            if self.bytes > self.most {
+                return Err(LinesRefused::UnitTooLarge);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unit_header(
+    dwarf: &gimli::Dwarf<SectionReader>,
+    start: Option<u64>,
+) -> gimli::Result<UnitHeader<SectionReader>> {
+    // Units are those of an index.
+    let start = start.ok_or(gimli::Error::MissingUnitDie)?;
+    dwarf.unit_header(DebugInfoOffset(start as usize))
 }
 
 /// `path`, once for all frames that are in that file.

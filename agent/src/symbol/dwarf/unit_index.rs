@@ -1,6 +1,6 @@
 //! Which unit covers an address.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use gimli::{DebugInfoOffset, UnitType};
 
@@ -67,6 +67,15 @@ impl UnitIndex {
         Ok(Ok(Self { offsets, ranges }))
     }
 
+    /// Reads the headers of all units, and nothing of what they cover.
+    pub(super) fn of_units(
+        dwarf: &gimli::Dwarf<SectionReader>,
+        limits: &DwarfLimits,
+    ) -> gimli::Result<Result<Self, LinesRefused>> {
+        let units = units(dwarf, limits)?;
+        Ok(units.map(|(offsets, _)| Self { offsets, ranges: Box::default() }))
+    }
+
     /// The numbers of the units that cover `address`, the likeliest first.
     pub(super) fn covering(&self, address: u64) -> impl Iterator<Item = u32> {
         let end = self.ranges.partition_point(|range| range.begin <= address);
@@ -78,6 +87,11 @@ impl UnitIndex {
     pub(super) fn extent(&self, unit: u32) -> Option<(u64, u64)> {
         let unit = unit as usize;
         Some((*self.offsets.get(unit)?, *self.offsets.get(unit + 1)?))
+    }
+
+    /// Begins and ends of `units`, in their order.
+    pub(super) fn extents(&self, units: &BTreeSet<u32>) -> Vec<(u64, u64)> {
+        units.iter().filter_map(|unit| self.extent(*unit)).collect()
     }
 
     /// The number of the unit that the entry at `offset` in `.debug_info` belongs to.

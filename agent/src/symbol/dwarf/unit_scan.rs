@@ -1,10 +1,11 @@
 //! What a unit will cost before [`addr2line`] reads it: memory, the nesting that it follows by recursion, and which other units it
 //! refers to. All of it is foreign input, and the library has no bounds of its own.
 
-use gimli::{AttributeValue, DebugInfoOffset, Reader as _, Unit, UnitHeader};
+use gimli::{AttributeValue, Reader as _, Unit, UnitHeader};
 
 use super::DwarfLimits;
 use super::abbreviations;
+use super::references::Reference;
 use super::refused::LinesRefused;
 use super::section::FileSlot;
 use super::section_reader::SectionReader;
@@ -19,7 +20,8 @@ const FUNCTION: usize = 144;
 const INLINED: usize = 72;
 const RANGE: usize = 32;
 const FILE: usize = 160;
-const ABBREVIATION: usize = 112;
+/// A range of a root.
+const UNIT_RANGE: usize = 40;
 /// A row takes 24 bytes, and 2.4 bytes of line program on average.
 const PROGRAM_BYTE: usize = 12;
 
@@ -34,9 +36,11 @@ pub(super) struct UnitCost {
     program_bytes: usize,
     files: usize,
     path_bytes: usize,
-    abbreviations: usize,
-    /// Entries of other units that this one refers to for names: offsets in `.debug_info`.
-    pub(super) references: Vec<usize>,
+    abbreviation_bytes: usize,
+    /// Ranges of the root entry.
+    ranges: usize,
+    /// Entries of other units that this one refers to for names.
+    pub(super) references: Vec<Reference>,
 }
 
 impl UnitCost {
@@ -45,12 +49,25 @@ impl UnitCost {
     pub(super) fn heap_bytes(&self, look_ups: usize) -> usize {
         let functions = self.functions * FUNCTION + self.function_ranges * RANGE;
         let inlined = self.inlined_bytes.min(self.most_inlined_bytes.saturating_mul(look_ups));
-        self.root_bytes() + self.program_bytes * PROGRAM_BYTE + self.path_bytes + functions + inlined
+        // While they are gathered they may be there twice.
+        let references = 2 * self.references.len() * size_of::<Reference>();
+        self.root_bytes()
+            + self.program_bytes * PROGRAM_BYTE
+            + self.path_bytes
+            + functions
+            + inlined
+            + references
     }
 
     /// Heap bytes of a context with no more than this unit's root.
     pub(super) fn root_bytes(&self) -> usize {
-        self.files * FILE + self.abbreviations * ABBREVIATION + size_of::<Unit<SectionReader>>()
+        let unit = self.abbreviation_bytes + size_of::<Unit<SectionReader>>();
+        self.files * FILE + self.ranges * UNIT_RANGE + unit
+    }
+
+    /// Says that another unit has the same abbreviations, which are then there once.
+    pub(super) fn share_abbreviations(&mut self) {
+        self.abbreviation_bytes = 0;
     }
 }
 
@@ -68,9 +85,11 @@ pub(super) fn root(
         return Err(LinesRefused::UnitTooLarge);
     }
     let abbreviations = abbreviations::read(dwarf, &header).map_err(refused)?;
-    let mut cost = UnitCost { abbreviations: abbreviations::count(&abbreviations), ..UnitCost::default() };
+    let abbreviation_bytes = abbreviations::heap_bytes(dwarf, &header).map_err(refused)?;
+    let mut cost = UnitCost { abbreviation_bytes, ..UnitCost::default() };
     check_line_header(dwarf, &header, &abbreviations, limits, file, &mut cost)?;
     let unit = Unit::new_with_abbreviations(dwarf, header, abbreviations).map_err(refused)?;
+    cost.ranges = root_ranges(dwarf, &unit, limits.index_bytes / UNIT_RANGE).map_err(refused)?;
     cost.files = unit.line_program.as_ref().map_or(0, |program| program.header().file_names().len());
     Ok((unit, cost))
 }
@@ -151,13 +170,8 @@ fn code(
     let mut code = None;
     for spec in abbreviation.attributes() {
         match spec.name() {
-            gimli::DW_AT_abstract_origin | gimli::DW_AT_specification
-                if spec.form() == gimli::DW_FORM_ref_addr =>
-            {
-                let value = entries.read_attribute(*spec)?.value();
-                if let AttributeValue::DebugInfoRef(DebugInfoOffset(offset)) = value {
-                    cost.references.push(offset);
-                }
+            gimli::DW_AT_abstract_origin | gimli::DW_AT_specification => {
+                cost.references.extend(Reference::of(&entries.read_attribute(*spec)?.value()));
             }
             gimli::DW_AT_ranges => {
                 let value = entries.read_attribute(*spec)?.value();
@@ -237,6 +251,20 @@ fn add_paths(
         }
     }
     Ok(())
+}
+
+/// Ranges for which a context makes room for a unit: twice as many as the root entry has, as the list grows by doubling. Counted up to
+/// `most`.
+fn root_ranges(dwarf: &Dwarf, unit: &Unit<SectionReader>, most: usize) -> gimli::Result<usize> {
+    let mut entries = unit.entries_raw(None)?;
+    let Some(abbreviation) = entries.read_abbreviation()? else { return Ok(0) };
+    for spec in abbreviation.attributes() {
+        let attribute = entries.read_attribute(*spec)?;
+        if attribute.name() == gimli::DW_AT_ranges {
+            return Ok(2 * count_ranges(dwarf, unit, attribute.value(), most)?);
+        }
+    }
+    Ok(1)
 }
 
 /// The length of a list of ranges, `most` at most.

@@ -25,6 +25,7 @@ pub use functions::{ElfFile, FunctionIndex, NameOrigin, SymbolRef, SymtabKind};
 pub use image::{ElfImage, Section, Segment};
 pub use mini::mini_debug_info;
 pub use section_data::SectionData;
+pub(in crate::symbol) use section_data::unpack;
 
 /// How much of a file's tables is read and kept, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -96,7 +96,14 @@ impl ElfImage {
 }
 
 /// What a section with `SHF_COMPRESSED` holds.
-fn unpack(source: &dyn ReadAt, section: &Section, limit: u64) -> Result<Vec<u8>, ElfError> {
+///
+/// # Errors
+/// As [`ElfImage::section_data`].
+pub(in crate::symbol) fn unpack(
+    source: &dyn ReadAt,
+    section: &Section,
+    limit: u64,
+) -> Result<Vec<u8>, ElfError> {
     let header = header(source, section, HEADER)?;
     let word = header.first_chunk().map_or(0, |kind| u32::from_le_bytes(*kind));
     let codec = match object::elf::CompressionType(word) {

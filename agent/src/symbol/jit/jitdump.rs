@@ -30,7 +30,7 @@ const MACHINE: u32 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
 /// A file that says it is a jitdump, but cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum JitdumpError {
+pub enum JitdumpError {
     /// Not a jitdump.
     #[error("it begins with {0:#010x}, which is not a jitdump's magic number")]
     Magic(u32),
@@ -49,7 +49,10 @@ pub(super) enum JitdumpError {
 }
 
 /// Checks the file's header and returns where the records begin; `None` when the header is not all there yet.
-pub(super) fn first_record(dump: &impl ReadAt, end: u64) -> io::Result<Option<Result<u64, JitdumpError>>> {
+pub(super) fn first_record(
+    dump: &(impl ReadAt + ?Sized),
+    end: u64,
+) -> io::Result<Option<Result<u64, JitdumpError>>> {
     if end < HEADER as u64 {
         return Ok(None);
     }
@@ -62,6 +65,7 @@ pub(super) fn first_record(dump: &impl ReadAt, end: u64) -> io::Result<Option<Re
         _ if version != VERSION => Err(JitdumpError::Version(version)),
         _ if machine != MACHINE => Err(JitdumpError::Machine(machine)),
         _ if (size as usize) < HEADER => Err(JitdumpError::HeaderSize(size)),
+        _ if u64::from(size) > end => return Ok(None),
         _ => Ok(size.into()),
     }))
 }
@@ -72,7 +76,7 @@ pub(super) fn first_record(dump: &impl ReadAt, end: u64) -> io::Result<Option<Re
 /// # Errors
 /// When the file cannot be read, or ends before `end` because it is being rewritten.
 pub(super) fn read(
-    dump: &impl ReadAt,
+    dump: &(impl ReadAt + ?Sized),
     offset: u64,
     end: u64,
     table: &mut CodeTable,
@@ -141,14 +145,14 @@ fn moved(record: &[u8], table: &CodeTable, fresh: &HashMap<u64, u32>) -> Option<
 }
 
 /// A part of the file that was read ahead.
-struct Window<'a, R> {
+struct Window<'a, R: ?Sized> {
     dump: &'a R,
     end: u64,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl<R: ReadAt> Window<'_, R> {
+impl<R: ReadAt + ?Sized> Window<'_, R> {
     /// `length` bytes from `offset` on, at most a chunk; `None` where the file ends before.
     fn at(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         if self.end.saturating_sub(offset) < length as u64 {

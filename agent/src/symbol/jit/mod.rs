@@ -4,6 +4,7 @@
 //! process's user or root's, and is read by `pread`, a bounded piece at a time, from where the last look ended. What is kept of it
 //! is 16 bytes a function; names are read when a sample asks for them.
 
+mod code_map;
 mod code_table;
 mod jitdump;
 pub mod jvm;
@@ -19,6 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use lru::LruCache;
+
+pub use code_map::{CodeMap, MapFormat};
+pub use jitdump::JitdumpError;
+pub use name::WrittenName;
 
 use crate::symbol::byte_lru::ByteLru;
 use crate::symbol::jit::jvm::{JvmPerfMap, PerfMapRequests};

@@ -11,15 +11,15 @@ const LONGEST_NAME: usize = 4096;
 
 /// A name that was read from a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WrittenName {
-    /// The name, cut at [`LONGEST_NAME`].
-    pub(super) text: String,
+pub struct WrittenName {
+    /// The name, cut at 4 KiB.
+    pub text: String,
     /// Whether its end was there; a writer may still be at it otherwise.
-    pub(super) is_whole: bool,
+    pub is_whole: bool,
 }
 
 /// Reads the name at `offset`, which ends at the byte `end` or with the file.
-pub(super) fn name_at(file: &impl ReadAt, offset: u64, end: u8) -> io::Result<WrittenName> {
+pub(super) fn name_at(file: &(impl ReadAt + ?Sized), offset: u64, end: u8) -> io::Result<WrittenName> {
     let left = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut bytes = vec![0; LONGEST_NAME.min(left)];
     if bytes.is_empty() {

@@ -32,7 +32,7 @@ pub(super) struct Progress {
 /// # Errors
 /// When the file cannot be read, or ends before `end` because it is being rewritten.
 pub(super) fn read(
-    map: &impl ReadAt,
+    map: &(impl ReadAt + ?Sized),
     offset: u64,
     end: u64,
     table: &mut CodeTable,

@@ -5,10 +5,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::printable::printable;
+use crate::symbol::jit::code_map::MapFormat;
 use crate::symbol::jit::name::WrittenName;
 use crate::symbol::jit::process_view::{ProcessView, Status, is_own};
 use crate::symbol::jit::runtime::{MappedCode, MappedDump, Runtime};
-use crate::symbol::jit::source::{Format, NamePlace, Source};
+use crate::symbol::jit::source::{NamePlace, Source};
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// Between two looks at a process's maps.
@@ -106,18 +107,18 @@ impl JitProcess {
         for MappedDump { start, end, path } in self.code.dumps.clone() {
             // Without CAP_CHECKPOINT_RESTORE there is the path only.
             let opened = view.mapped_file(start, end).or_else(|_| root.open_file(&path));
-            self.take(Format::Jitdump, printable(&path).into_owned(), opened, &status)?;
+            self.take(MapFormat::Jitdump, printable(&path).into_owned(), opened, &status)?;
         }
         let path = format!("/tmp/perf-{}.map", status.own_pid);
         let opened = root.open_file(&path);
-        self.take(Format::PerfMap, path, opened, &status)?;
+        self.take(MapFormat::PerfMap, path, opened, &status)?;
         Ok(true)
     }
 
     /// Follows the file at `path`, if it is there and may be believed.
     fn take(
         &mut self,
-        format: Format,
+        format: MapFormat,
         path: String,
         opened: io::Result<File>,
         status: &Status,
@@ -157,8 +158,8 @@ impl JitProcess {
             self.logged = Logged::Loading;
             for source in &self.sources {
                 let what = match source.format() {
-                    Format::PerfMap => "JIT perf-map",
-                    Format::Jitdump => "jitdump",
+                    MapFormat::PerfMap => "JIT perf-map",
+                    MapFormat::Jitdump => "jitdump",
                 };
                 tracing::info!("Loading {what} for {runtime} process: {}", source.path());
             }

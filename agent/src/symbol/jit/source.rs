@@ -5,22 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::symbol::jit::code_table::CodeTable;
-use crate::symbol::jit::name::{self, WrittenName};
-use crate::symbol::jit::{jitdump, perf_map};
+use crate::symbol::jit::code_map::{CodeMap, MapFormat};
+use crate::symbol::jit::name::WrittenName;
 use crate::symbol::read_at::ReadAt;
 
-/// How a file tells of code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Text, a line per function.
-    PerfMap,
-    /// Binary records.
-    Jitdump,
-}
-
-/// Bytes of a file that one look takes in; the next look goes on.
-const MOST_PER_LOOK: u64 = 64 << 20;
 /// Bytes at the beginning, and before the place where the next look begins, by which a file that was written anew is told from one that
 /// has grown.
 const GUARD: u64 = 256;
@@ -28,7 +16,7 @@ const GUARD: u64 = 256;
 /// A file that tells of code, and what it has told.
 #[derive(Debug)]
 pub(super) struct Source {
-    format: Format,
+    code: CodeMap,
     /// Where the process sees it.
     path: String,
     /// Who it is: device and inode. The process has it open or mapped, so the numbers stay its own.
@@ -37,17 +25,14 @@ pub(super) struct Source {
     file: Option<File>,
     /// The file as its last look began.
     seen: Option<Version>,
-    /// Where the next look begins, and where the last one ended: behind that, if a line or record is not whole yet.
-    offset: u64,
+    /// Where the last look ended: behind where the next one begins, if a line or record is not whole yet.
     read_to: u64,
     head: Vec<u8>,
     tail: Vec<u8>,
-    table: CodeTable,
     /// Another number whenever the file is begun anew: places of names are valid with their serial number only.
     serial: u64,
-    bad: u64,
-    full: bool,
-    refused: bool,
+    /// Lines or records of what the file was before that made no sense.
+    bad_before: u64,
 }
 
 /// Where a name stands, for as long as the program runs.
@@ -62,28 +47,24 @@ static SERIALS: AtomicU64 = AtomicU64::new(0);
 
 impl Source {
     /// Begins to follow `file`, whose path is `path` for the process.
-    pub(super) fn new(format: Format, path: String, file: File) -> io::Result<Self> {
+    pub(super) fn new(format: MapFormat, path: String, file: File) -> io::Result<Self> {
         Ok(Self {
-            format,
+            code: CodeMap::new(format),
             path,
             identity: identity(&file)?,
             file: Some(file),
             seen: None,
-            offset: 0,
             read_to: 0,
             head: Vec::new(),
             tail: Vec::new(),
-            table: CodeTable::default(),
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
-            bad: 0,
-            full: false,
-            refused: false,
+            bad_before: 0,
         })
     }
 
     /// How it tells of code.
-    pub(super) fn format(&self) -> Format {
-        self.format
+    pub(super) fn format(&self) -> MapFormat {
+        self.code.format()
     }
 
     /// Where the process sees it.
@@ -125,7 +106,7 @@ impl Source {
 
     fn look_at(&mut self, file: &File, limit: usize) -> io::Result<()> {
         let now = Version::of(file)?;
-        let nothing_left = self.read_to >= now.length || self.full || self.refused;
+        let nothing_left = self.read_to >= now.length || self.is_over();
         if self.seen == Some(now) && nothing_left {
             return Ok(());
         }
@@ -135,7 +116,7 @@ impl Source {
             self.begin_anew();
         }
         self.seen = Some(now);
-        if !self.full && !self.refused {
+        if !self.is_over() {
             self.read(&source, limit)?;
             self.set_guards(&source)?;
         }
@@ -143,65 +124,53 @@ impl Source {
     }
 
     fn read(&mut self, source: &Length<'_>, limit: usize) -> io::Result<()> {
-        if self.offset == 0 && self.format == Format::Jitdump {
-            match jitdump::first_record(source, source.length)? {
-                None => return Ok(()),
-                Some(Ok(first)) => self.offset = first,
-                Some(Err(error)) => {
-                    self.refused = true;
-                    tracing::warn!("cannot use {}: {error}", self.path);
-                    return Ok(());
-                }
-            }
+        self.read_to = self.code.read(source, limit)?;
+        if let Some(error) = self.code.refused() {
+            tracing::warn!("cannot use {}: {error}", self.path);
         }
-        let end = source.length.min(self.offset + MOST_PER_LOOK);
-        self.read_to = end;
-        let read = match self.format {
-            Format::PerfMap => perf_map::read,
-            Format::Jitdump => jitdump::read,
-        };
-        let progress = read(source, self.offset, end, &mut self.table, limit)?;
-        self.offset = progress.offset;
-        self.bad += progress.bad;
-        if progress.full {
-            self.full = true;
+        if self.code.is_full() {
             tracing::warn!(
-                entries = self.table.len(),
+                entries = self.code.len(),
                 "{} is not read further at byte {}: it is larger than its share of memory, or broken there",
                 self.path,
-                self.offset
+                self.code.offset()
             );
         }
         Ok(())
     }
 
+    /// Whether the file is not read further, whatever comes.
+    fn is_over(&self) -> bool {
+        self.code.is_full() || self.is_refused()
+    }
+
     fn begin_anew(&mut self) {
         self.seen = None;
-        self.offset = 0;
         self.read_to = 0;
         self.head.clear();
         self.tail.clear();
-        self.table = CodeTable::default();
+        self.bad_before = self.bad();
+        self.code = CodeMap::new(self.code.format());
         self.serial = SERIALS.fetch_add(1, Ordering::Relaxed);
-        self.full = false;
-        self.refused = false;
     }
 
     fn guards_hold(&self, source: &Length<'_>) -> io::Result<bool> {
         Ok(self.head == source.bytes(0, self.head.len() as u64)?
-            && self.tail == source.bytes(self.offset - self.tail.len() as u64, self.tail.len() as u64)?)
+            && self.tail
+                == source.bytes(self.code.offset() - self.tail.len() as u64, self.tail.len() as u64)?)
     }
 
     fn set_guards(&mut self, source: &Length<'_>) -> io::Result<()> {
-        let length = self.offset.min(GUARD);
+        let offset = self.code.offset();
+        let length = offset.min(GUARD);
         self.head = source.bytes(0, length)?;
-        self.tail = source.bytes(self.offset - length, length)?;
+        self.tail = source.bytes(offset - length, length)?;
         Ok(())
     }
 
     /// Where the name of the code at `address` stands.
     pub(super) fn find(&self, address: u64) -> Option<NamePlace> {
-        Some(NamePlace { serial: self.serial, at: self.table.find(address)?.name_at })
+        Some(NamePlace { serial: self.serial, at: self.code.find(address)? })
     }
 
     /// Reads the name at `place`; `None` where the file is closed, or is not the one any more that told of it.
@@ -216,31 +185,27 @@ impl Source {
         if self.seen != Some(now) && (now.length < self.read_to || !self.guards_hold(&source)?) {
             return Ok(None);
         }
-        let end = match self.format {
-            Format::PerfMap => b'\n',
-            Format::Jitdump => 0,
-        };
-        name::name_at(&source, place.at.into(), end).map(Some)
+        self.code.name(&source, place.at).map(Some)
     }
 
     /// Pieces of code that it tells of.
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.code.len()
     }
 
     /// Lines or records that made no sense.
     pub(super) fn bad(&self) -> u64 {
-        self.bad
+        self.bad_before + self.code.bad()
     }
 
     /// Whether it holds nothing that could be used.
     pub(super) fn is_refused(&self) -> bool {
-        self.refused
+        self.code.refused().is_some()
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.table.heap_bytes() + self.path.capacity() + self.head.capacity() + self.tail.capacity()
+        self.code.heap_bytes() + self.path.capacity() + self.head.capacity() + self.tail.capacity()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use object::{Object as _, ObjectSymbol as _};
 
 use crate::symbol::dwarf::{
-    DebugLines, DwarfCache, DwarfLimits, LinesRefused, SharedSource, SourceLine, SplitFiles,
+    DebugLines, DwarfCache, DwarfLimits, LinesRefused, LinkedFiles, SharedSource, SourceLine,
 };
 use crate::symbol::elf::{ElfImage, ElfLimits, FunctionIndex};
 use crate::symbol::read_at::FileAt;
@@ -27,6 +27,8 @@ pub(super) struct Opened {
     pub(super) cache: Arc<DwarfCache>,
     pub(super) source: SharedSource,
     lines: DebugLines,
+    /// Path of the supplementary file, if there is to be one.
+    pub(super) supplement: Option<PathBuf>,
     symbols: OnceCell<(FunctionIndex, HashMap<u64, Vec<String>>)>,
 }
 
@@ -47,7 +49,15 @@ impl Opened {
     ) -> Result<Self, LinesRefused> {
         let image = ElfImage::parse(&*source, &ElfLimits::default()).map_err(|_| LinesRefused::Malformed)?;
         let lines = DebugLines::open(&*source, &image, &cache)?;
-        Ok(Self { path: path.to_owned(), image, cache, source, lines, symbols: OnceCell::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            image,
+            cache,
+            source,
+            lines,
+            supplement: None,
+            symbols: OnceCell::new(),
+        })
     }
 
     pub(super) fn lines(&self, address: u64) -> Result<Vec<SourceLine>, LinesRefused> {
@@ -94,7 +104,7 @@ impl Opened {
     }
 }
 
-impl SplitFiles for Opened {
+impl LinkedFiles for Opened {
     fn package(&self) -> Option<(Arc<str>, SharedSource)> {
         let path = format!("{}.dwp", self.path.display());
         Some((path.as_str().into(), self.open(&path)?))
@@ -102,6 +112,10 @@ impl SplitFiles for Opened {
 
     fn open(&self, path: &str) -> Option<SharedSource> {
         Some(Arc::new(FileAt::new(File::open(path).ok()?).ok()?))
+    }
+
+    fn supplement(&self) -> Option<SharedSource> {
+        self.open(self.supplement.as_ref()?.to_str()?)
     }
 }
 

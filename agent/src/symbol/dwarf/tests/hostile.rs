@@ -93,6 +93,100 @@ fn endless_nesting() {
     assert_eq!(opened.lines(TEXT + 1).unwrap().len(), 21);
 }
 
+/// Units that are referred to share their abbreviations in memory as in the file; where each has a table of its own there is an end.
+#[test]
+fn many_units_referred_to() {
+    const UNITS: usize = 40;
+    let answer = |tables: usize| {
+        let table = [[ROOT, FUNCTION, REFERENCE, LEAF_ROOT, LEAF].concat(), padding(600)].concat();
+        // Distinct offsets, each with all of the table.
+        let unit = |number: usize| unit(number % tables * table.len(), &[5, 6, b'n', 0, 0]);
+        let entries = |base: usize| {
+            let each = unit(0).len();
+            let reference = |number: usize| {
+                [pc(4).as_slice(), &((base + number * each + 12) as u32).to_le_bytes()].concat()
+            };
+            let references: Vec<u8> = (0..UNITS).flat_map(reference).collect();
+            [pc(1).as_slice(), &pc(2), b"f\0", &references, &[0, 0]].concat()
+        };
+        let base = self::unit(0, &entries(0)).len();
+        let info = [self::unit(0, &entries(base)), (0..UNITS).flat_map(unit).collect()].concat();
+        let file = elf_with(&[(".debug_info", &info), (".debug_abbrev", &table.repeat(tables))]);
+        let cache = DwarfCache::new(1 << 20, DwarfLimits::new(1 << 30));
+        let opened = Opened::from_source("many".as_ref(), Arc::new(file), cache).unwrap();
+        opened.lines(TEXT + 1)
+    };
+    let shared = answer(1).unwrap();
+    let names: Vec<_> = shared.iter().map(|line| line.function.as_deref()).collect();
+    assert_eq!(names, [Some("n"), Some("f")]);
+    assert_eq!(answer(UNITS).err(), Some(LinesRefused::UnitTooLarge));
+}
+
+/// A unit whose root has more ranges than there is room for is refused.
+#[test]
+fn many_ranges_of_a_root() {
+    let answer = |count: usize| {
+        // `DW_AT_ranges` as `DW_FORM_sec_offset`.
+        let table = abbreviations(&[
+            &[1, 0x11, 1, 0x11, 1, 0x55, 0x17, 0, 0],
+            &[2, 0x2e, 0, 0x11, 1, 0x12, 6, 3, 8, 0, 0],
+        ]);
+        let root = [&[1][..], &TEXT.to_le_bytes(), &[0; 4]].concat();
+        let info = unit(0, &[root.as_slice(), &pc(2), b"f\0\0"].concat());
+        let range = [0_u64, 16].map(u64::to_le_bytes).concat();
+        let ranges = [range.repeat(count), vec![0; 16]].concat();
+        let sections = [(".debug_info", &*info), (".debug_abbrev", &table), (".debug_ranges", &ranges)];
+        let cache = DwarfCache::new(1 << 20, DwarfLimits::new(1 << 30));
+        let opened = Opened::from_source("ranges".as_ref(), Arc::new(elf_with(&sections)), cache).unwrap();
+        opened.lines(TEXT + 1)
+    };
+    assert_eq!(answer(100).unwrap().len(), 1);
+    assert_eq!(answer(20_000).err(), Some(LinesRefused::UnitTooLarge));
+}
+
+/// Sets of addresses behind a broken one are not there, but units say themselves what they cover.
+#[test]
+fn broken_sets_of_addresses() {
+    let (info, abbreviations) = nested_unit(1);
+    let sets = [0xff; 64];
+    let sections = [(".debug_info", &*info), (".debug_abbrev", &abbreviations), (".debug_aranges", &sets)];
+    let cache = DwarfCache::new(1 << 20, DwarfLimits::new(1 << 30));
+    let opened = Opened::from_source("sets".as_ref(), Arc::new(elf_with(&sections)), cache).unwrap();
+    assert_eq!(opened.lines(TEXT + 1).unwrap().len(), 2);
+}
+
+/// Abbreviations: code, tag, has children, attributes with forms. A unit and a function with code, of a name; an inlined function that
+/// is declared elsewhere (`DW_AT_abstract_origin` as `DW_FORM_ref_addr`); a unit and a function without code.
+const ROOT: &[u8] = &[1, 0x11, 1, 0x11, 1, 0x12, 6, 0, 0];
+const FUNCTION: &[u8] = &[2, 0x2e, 1, 0x11, 1, 0x12, 6, 3, 8, 0, 0];
+const REFERENCE: &[u8] = &[4, 0x1d, 0, 0x11, 1, 0x12, 6, 0x31, 0x10, 0, 0];
+const LEAF_ROOT: &[u8] = &[5, 0x11, 1, 0, 0];
+const LEAF: &[u8] = &[6, 0x2e, 0, 3, 8, 0, 0];
+
+fn abbreviations(all: &[&[u8]]) -> Vec<u8> {
+    [all.concat(), vec![0]].concat()
+}
+
+/// Abbreviations that nothing uses, and the end of the table.
+fn padding(count: u16) -> Vec<u8> {
+    let each = |index: u16| {
+        let code = 128 + index;
+        [(code & 0x7f) as u8 | 0x80, (code >> 7) as u8, 0x34, 0, 0, 0]
+    };
+    (0..count).flat_map(each).chain([0]).collect()
+}
+
+/// Entry `code` with a range of code.
+fn pc(code: u8) -> Vec<u8> {
+    [&[code][..], &TEXT.to_le_bytes(), &16_u32.to_le_bytes()].concat()
+}
+
+/// A unit of DWARF 4 whose abbreviations are at `table`.
+fn unit(table: usize, entries: &[u8]) -> Vec<u8> {
+    let length = (entries.len() + 7) as u32;
+    [&length.to_le_bytes()[..], &[4, 0], &(table as u32).to_le_bytes(), &[8], entries].concat()
+}
+
 const TEXT: u64 = 0x1000;
 
 /// A unit with one function in which `depth` inlined functions are nested.

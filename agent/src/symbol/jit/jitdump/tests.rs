@@ -81,6 +81,16 @@ fn what_is_appended_is_read() {
     }
 }
 
+/// A header that is longer than the file so far is waited for: records are never looked for behind the end.
+#[test]
+fn a_header_is_waited_for() {
+    let whole = [header(MAGIC, 1, 64, MACHINE), load(0x1000, 16, "one", 16)].concat();
+    for end in 40..64 {
+        assert_eq!(first_record(&whole, end).expect("readable"), None, "{end}");
+    }
+    assert_eq!(first_record(&whole, 64).expect("readable"), Some(Ok(64)));
+}
+
 /// What is of another order of bytes, version or machine, or no dump, is refused and says why by its number.
 #[test]
 fn strange_dumps_are_refused() {

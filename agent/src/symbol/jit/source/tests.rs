@@ -20,7 +20,7 @@ impl Case {
         let path = directory.path().join("perf-1.map");
         fs::write(&path, content).expect("written");
         let file = File::open(&path).expect("it is there");
-        let mut source = Source::new(Format::PerfMap, "/tmp/perf-1.map".into(), file).expect("a file");
+        let mut source = Source::new(MapFormat::PerfMap, "/tmp/perf-1.map".into(), file).expect("a file");
         source.look(LIMIT).expect("readable");
         Self { _directory: directory, path, source }
     }
@@ -46,7 +46,7 @@ impl Case {
 fn appended_lines_are_taken_in() {
     let mut case = Case::new("1000 10 one\n2000 10 tw");
     assert_eq!([0x1000, 0x2000].map(|at| case.name(at)), [Some("one".into()), Some("tw".into())]);
-    let begun = case.source.offset;
+    let begun = case.source.code.offset();
     assert_eq!(begun, 12, "the line without an end is read again");
     let serial = case.source.serial;
     case.append("o\n1000 10 uno\n");
@@ -102,7 +102,7 @@ fn a_strange_jitdump_is_refused() {
     let path = directory.path().join("jit-1.dump");
     fs::write(&path, "this is no jitdump, but it is long enough to be one").expect("written");
     let file = File::open(&path).expect("it is there");
-    let mut source = Source::new(Format::Jitdump, "/tmp/jit-1.dump".into(), file).expect("a file");
+    let mut source = Source::new(MapFormat::Jitdump, "/tmp/jit-1.dump".into(), file).expect("a file");
     source.look(LIMIT).expect("readable");
     assert!(source.is_refused() && source.len() == 0);
 }
