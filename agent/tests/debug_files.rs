@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use agent::kernel::sideband::record::FileHint;
+use agent::metrics::SelfMetrics;
 use agent::process::module::{Module, ModuleId, ModuleKey, ModuleTable, Witness};
 use agent::symbol::debug_file::{DebugFileCounts, DebugFiles, DebugInfo, FoundFile};
 use agent::symbol::elf::{ElfFile, ElfImage, ElfLimits, FunctionIndex};
@@ -52,7 +53,9 @@ impl Subject {
         let debug_files = Arc::new(DebugFiles::new(directories, 1 << 20));
         let limits =
             SymbolLimits { memory: 24 << 20, lines: false, debug_info: 0, jvm_perf_map: JvmPerfMap::Off };
-        let resolver = Resolver::new(modules.clone(), debug_files.clone(), limits).expect("a thread");
+        let metrics = SelfMetrics::new().expect("good names");
+        let resolver =
+            Resolver::new(modules.clone(), debug_files.clone(), limits, &metrics).expect("a thread");
         let found = fs::metadata(here).expect("it is there");
         let hint = FileHint { device: found.dev(), inode: found.ino() };
         let key = ModuleKey::File { path: path.to_str().expect("UTF-8").into(), hint };

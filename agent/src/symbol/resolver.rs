@@ -14,6 +14,7 @@ use std::{io, thread};
 use lru::LruCache;
 
 use crate::kernel::sideband::record::KernelCode;
+use crate::metrics::{ResolverCounted, SelfMetrics};
 use crate::process::module::{Module, ModuleId, ModuleKey, ModuleTable};
 use crate::symbol::byte_lru::{ByteLru, CacheCounts};
 use crate::symbol::content::canonical;
@@ -45,6 +46,7 @@ pub const READERS: ReaderLimits =
 pub struct Resolver {
     naming: Arc<Naming>,
     readers: Arc<Readers>,
+    _counted: ResolverCounted,
 }
 
 /// What readers need to know to name a frame.
@@ -104,13 +106,14 @@ pub struct ResolverUse {
 impl Resolver {
     /// Makes the resolver and starts its [`READERS`]. Debug information, if it is wanted, takes half of the memory; of the rest generated
     /// code takes a sixth, then names a third and the indexes of modules two; the kernel's symbols come on top. Stripped modules get
-    /// their names from what `debug_files` finds.
+    /// their names from what `debug_files` finds. That there is a resolver, and that it has read kallsyms, shows in `metrics`.
     pub fn new(
         modules: Arc<ModuleTable>,
         debug_files: Arc<DebugFiles>,
         limits: SymbolLimits,
+        metrics: &SelfMetrics,
     ) -> io::Result<Arc<Self>> {
-        Self::with_readers(modules, debug_files, limits, READERS)
+        Self::with_readers(modules, debug_files, limits, metrics, READERS)
     }
 
     /// As [`Resolver::new`], with readers of the caller's choice.
@@ -118,8 +121,10 @@ impl Resolver {
         modules: Arc<ModuleTable>,
         debug_files: Arc<DebugFiles>,
         limits: SymbolLimits,
+        metrics: &SelfMetrics,
         readers: ReaderLimits,
     ) -> io::Result<Arc<Self>> {
+        let counted = ResolverCounted::new();
         let for_lines = if limits.lines { limits.memory / 2 } else { 0 };
         let for_jit = (limits.memory - for_lines) / 6;
         let budget = limits.memory - for_lines - for_jit;
@@ -127,7 +132,7 @@ impl Resolver {
         let naming = Arc::new(Naming {
             modules,
             debug_files,
-            kernel: KernelNames::new(LOADED_CODE),
+            kernel: KernelNames::new(LOADED_CODE, metrics.kallsyms_loads.clone()),
             kernel_module: Arc::new(ModuleInfo::named("[kernel]")),
             symbols: Mutex::new(ByteLru::new(budget / 3)),
             indexed: Mutex::new(ByteLru::new(budget - budget / 3)),
@@ -142,7 +147,7 @@ impl Resolver {
         let _first = naming.readers.set(Arc::downgrade(&readers));
         let of_thread = naming.clone();
         thread::Builder::new().name("kallsyms".into()).spawn(move || of_thread.load_kernel())?;
-        Ok(Arc::new(Self { naming, readers }))
+        Ok(Arc::new(Self { naming, readers, _counted: counted }))
     }
 
     /// Asks for `frame` to be named soon, while its process and file are still there. Never waits.

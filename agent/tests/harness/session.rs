@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agent::cli::Cli;
 use agent::kernel::programs::Selection;
+use agent::metrics::SelfMetrics;
 use agent::process::module::ModuleTable;
 use agent::process::scan;
 use agent::profile::window::Window;
@@ -30,6 +31,7 @@ pub(crate) struct InProcess {
     session: Option<Session>,
     pub(crate) modules: Arc<ModuleTable>,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) metrics: SelfMetrics,
 }
 
 impl InProcess {
@@ -46,14 +48,16 @@ impl InProcess {
         };
         let directories = vec!["/usr/lib/debug".into()];
         let debug_files = Arc::new(DebugFiles::new(directories, DEBUG_FILE_BUDGET));
-        let resolver = Resolver::new(modules.clone(), debug_files, limits).expect("a thread can be started");
+        let metrics = SelfMetrics::new().expect("good names");
+        let resolver =
+            Resolver::new(modules.clone(), debug_files, limits, &metrics).expect("a thread can be started");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let session = runtime
             .block_on(async {
-                Session::start(&args, &Selection::default(), modules.clone(), resolver.clone())
+                Session::start(&args, &Selection::default(), modules.clone(), resolver.clone(), &metrics)
             })
             .expect("the session starts");
-        Self { runtime, session: Some(session), modules, resolver }
+        Self { runtime, session: Some(session), modules, resolver, metrics }
     }
 
     /// Collects samples for `time`.
