@@ -2,39 +2,19 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod harness;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, SharedSource, SplitFiles};
 use agent::symbol::elf::{ElfImage, ElfLimits};
 use agent::symbol::read_at::FileAt;
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+use harness::counted_heap::{self, CountedHeap};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as is asked for here.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above; `alloc` gave this pointer.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+static HEAP: CountedHeap = CountedHeap;
 
 struct NoFiles;
 
@@ -50,8 +30,7 @@ impl SplitFiles for NoFiles {
 
 /// Asks for addresses spread over the code of `path`; returns (allocated, stated, peak) bytes.
 fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = counted_heap::reset_peak();
     let source: SharedSource = Arc::new(FileAt::new(File::open(path).expect("a file")).expect("a length"));
     let image = ElfImage::parse(&*source, &ElfLimits::default()).expect("an ELF file");
     let cache = DwarfCache::new(budget, DwarfLimits::new(u64::MAX));
@@ -66,7 +45,7 @@ fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
     assert!(found > 300, "{found} of 500 addresses of {} have lines", path.display());
     let usage = cache.memory_use();
     let stated = lines.heap_bytes() + usage.block_bytes + usage.unit_bytes;
-    let (now, peak) = (NOW.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+    let (now, peak) = (counted_heap::now(), counted_heap::peak());
     println!(
         "{}: {} KiB allocated, {} KiB stated, peak {} KiB; {usage:?}",
         path.display(),

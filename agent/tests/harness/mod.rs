@@ -6,8 +6,10 @@
 
 pub(crate) mod agent_run;
 pub(crate) mod call_chain;
+pub(crate) mod counted_heap;
 pub(crate) mod fuse;
 pub(crate) mod kernel;
+pub(crate) mod kernel_symbols;
 pub(crate) mod log;
 pub(crate) mod profiled;
 pub(crate) mod running;
