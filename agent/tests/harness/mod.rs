@@ -11,6 +11,7 @@ pub(crate) mod fuse;
 pub(crate) mod kernel;
 pub(crate) mod kernel_symbols;
 pub(crate) mod log;
+pub(crate) mod many_modules;
 pub(crate) mod profiled;
 pub(crate) mod running;
 pub(crate) mod session;
