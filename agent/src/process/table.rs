@@ -283,7 +283,11 @@ impl ProcessTable {
     fn map(&mut self, new: &NewMapping) {
         let end = new.start.saturating_add(new.length);
         let witness = Witness { pid: new.pid, start: new.start, end };
-        let module = self.modules.intern(scan::module_key(&new.path, new.file), witness);
+        let module = self.modules.intern_generation(
+            scan::module_key(&new.path, new.file),
+            Some(new.generation),
+            witness,
+        );
         let mapping = Mapping { start: new.start, end, file_offset: new.file_offset, module };
         // A process of which only this is known: its other mappings are read when a sample misses them.
         let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));
@@ -379,7 +383,8 @@ mod tests {
 
     fn map(pid: u32, start: u64, path: &str) -> ProcessEvent {
         let file = FileHint { device: 1, inode: start };
-        let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, path: path.into() };
+        let path = path.into();
+        let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, generation: 0, path };
         ProcessEvent { time: 1, what: ProcessChange::Map(new) }
     }
 
