@@ -351,6 +351,28 @@ fn a_debug_file_is_opened_again_only_if_it_is_the_same() {
     assert_eq!((subject.counts().found, subject.counts().absent), (2, 1));
 }
 
+/// A debug file that was found in the root of a process is opened again when that process has ended, if the host has the very
+/// file there: most processes share the host's root, and the last that mapped a library is often a short one.
+#[test]
+fn a_debug_file_outlives_the_process_that_led_to_it() {
+    let Some(library) = library(&[]) else { return };
+    fs::copy(library.debug(), library.stripped().with_file_name(library.link_name())).expect("copied");
+    let wait = Workload::plain("gcc", "wait.c", "wait", &["-static"]);
+    let process = Running::start_until_ready(wait.command().stdout(Stdio::piped()));
+    let subject = Subject::of_process(library.stripped(), library.stripped(), process.pid(), &[]);
+    let found = subject.find().expect("found");
+    let module = subject.module();
+    let length = || found.file.with(&module, |source| source.len());
+    let expected = Ok(fs::metadata(library.debug()).expect("there").len());
+    assert_eq!(length(), expected);
+    found.file.close();
+    drop(process);
+    assert_eq!(length(), expected);
+    found.file.close();
+    fs::remove_file(found.file.path()).expect("removed");
+    assert_eq!(length(), Err(UnresolvedReason::Gone));
+}
+
 /// Debug information is found in the module itself, in its debug file, or nowhere; a supplementary file by its path and by its
 /// build id, and only if that is right.
 #[test]
