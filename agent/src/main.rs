@@ -48,6 +48,7 @@ fn profile(args: &ProfileArgs) -> Result<(), RunError> {
         lines: !args.symbols.no_lines,
         debug_info: args.symbols.dwarf_max_module,
         jvm_perf_map: args.symbols.jvm_perf_map,
+        style: args.symbols.demangle,
     };
     let debug_files = Arc::new(DebugFiles::new(prepared.debug_directories().to_vec(), DEBUG_FILE_BUDGET));
     let metrics = SelfMetrics::new().map_err(RunError::failed)?;

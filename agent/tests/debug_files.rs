@@ -17,6 +17,7 @@ use agent::kernel::sideband::record::FileHint;
 use agent::metrics::SelfMetrics;
 use agent::process::module::{Module, ModuleId, ModuleKey, ModuleTable, Witness};
 use agent::symbol::debug_file::{DebugFileCounts, DebugFiles, DebugInfo, FoundFile};
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::elf::{ElfFile, ElfImage, ElfLimits, FunctionIndex};
 use agent::symbol::frame::Frame;
 use agent::symbol::jit::jvm::JvmPerfMap;
@@ -51,8 +52,13 @@ impl Subject {
         let modules = Arc::new(ModuleTable::default());
         let directories = directories.iter().map(|path| path.to_path_buf()).collect();
         let debug_files = Arc::new(DebugFiles::new(directories, 1 << 20));
-        let limits =
-            SymbolLimits { memory: 24 << 20, lines: false, debug_info: 0, jvm_perf_map: JvmPerfMap::Off };
+        let limits = SymbolLimits {
+            memory: 24 << 20,
+            lines: false,
+            debug_info: 0,
+            jvm_perf_map: JvmPerfMap::Off,
+            style: NameStyle::Full,
+        };
         let metrics = SelfMetrics::new().expect("good names");
         let resolver =
             Resolver::new(modules.clone(), debug_files.clone(), limits, &metrics).expect("a thread");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use agent::metrics::SelfMetrics;
 use agent::process::module::ModuleTable;
 use agent::symbol::debug_file::DebugFiles;
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::frame::Frame;
 use agent::symbol::jit::jvm::JvmPerfMap;
 use agent::symbol::resolver::{Resolver, SymbolLimits};
@@ -35,7 +36,13 @@ fn not_once<'a>(text: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'a st
 
 /// A resolver of somebody's own, which has read kallsyms when this returns: a function of the kernel had to have its name.
 fn private_resolver(metrics: &SelfMetrics) -> Arc<Resolver> {
-    let limits = SymbolLimits { memory: 1 << 20, lines: false, debug_info: 0, jvm_perf_map: JvmPerfMap::Off };
+    let limits = SymbolLimits {
+        memory: 1 << 20,
+        lines: false,
+        debug_info: 0,
+        jvm_perf_map: JvmPerfMap::Off,
+        style: NameStyle::Full,
+    };
     let debug_files = Arc::new(DebugFiles::new(Vec::new(), 1 << 10));
     let resolver = Resolver::new(Arc::new(ModuleTable::default()), debug_files, limits, metrics);
     let resolver = resolver.expect("threads can be started");

@@ -12,6 +12,7 @@ use agent::kernel::sideband::record::FileHint;
 use agent::metrics::SelfMetrics;
 use agent::process::module::{ModuleId, ModuleKey, ModuleTable, Witness};
 use agent::symbol::debug_file::DebugFiles;
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::frame::Frame;
 use agent::symbol::jit::jvm::JvmPerfMap;
 use agent::symbol::resolver::{Resolver, ResolverUse, SymbolLimits};
@@ -62,8 +63,13 @@ impl Subject {
         });
         let ids = ids.collect();
         let debug_files = Arc::new(DebugFiles::new(Vec::new(), DEBUG_FILES));
-        let limits =
-            SymbolLimits { memory: BUDGET, lines, debug_info: 4 << 30, jvm_perf_map: JvmPerfMap::Off };
+        let limits = SymbolLimits {
+            memory: BUDGET,
+            lines,
+            debug_info: 4 << 30,
+            jvm_perf_map: JvmPerfMap::Off,
+            style: NameStyle::Full,
+        };
         let before = counted_heap::now();
         let metrics = SelfMetrics::new().expect("good names");
         let resolver = Resolver::new(modules, debug_files, limits, &metrics).expect("threads can be started");

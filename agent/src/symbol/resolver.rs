@@ -19,6 +19,7 @@ use crate::process::module::{Module, ModuleId, ModuleKey, ModuleTable};
 use crate::symbol::byte_lru::{ByteLru, CacheCounts};
 use crate::symbol::content::canonical;
 use crate::symbol::debug_file::DebugFiles;
+use crate::symbol::demangle::NameStyle;
 use crate::symbol::dwarf::{DwarfCache, DwarfLimits, DwarfUse};
 use crate::symbol::frame::Frame;
 use crate::symbol::jit::jvm::JvmPerfMap;
@@ -64,6 +65,7 @@ struct Naming {
     jit_module: Arc<ModuleInfo>,
     /// What a reader does not want any more is closed by one that may hang over it. Readers do not keep their own kind alive.
     readers: OnceLock<Weak<Readers>>,
+    style: NameStyle,
 }
 
 /// What the resolver may take, and what it is to find.
@@ -77,6 +79,8 @@ pub struct SymbolLimits {
     pub debug_info: u64,
     /// Whether HotSpot JVMs are asked for their maps.
     pub jvm_perf_map: JvmPerfMap,
+    /// How functions are called.
+    pub style: NameStyle,
 }
 
 /// A module that is being opened or has been: whoever comes second waits for the first.
@@ -141,6 +145,7 @@ impl Resolver {
             jit: JitNames::new(for_jit, limits.jvm_perf_map),
             jit_module: Arc::new(ModuleInfo::named("[jit]")),
             readers: OnceLock::new(),
+            style: limits.style,
         });
         let readers = Arc::new(Readers::start("symbols", readers)?);
         // Nobody else sets it.
@@ -301,7 +306,7 @@ impl Naming {
         if let Some(symbols) = self.known(frame) {
             return symbols;
         }
-        let symbols = Arc::new(self.look_up(frame));
+        let symbols = Arc::new(self.look_up(frame).in_style(self.style));
         if let Frame::Anonymous { .. } = frame {
             // What has no name may get one, and what has one may be replaced: it has caches of its own, which know.
             return symbols;

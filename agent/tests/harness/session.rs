@@ -14,6 +14,7 @@ use agent::process::scan;
 use agent::profile::window::Window;
 use agent::run::session::Session;
 use agent::symbol::debug_file::DebugFiles;
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::jit::jvm::JvmPerfMap;
 use agent::symbol::resolver::{Resolver, SymbolLimits};
 use agent::table_use::TableUse;
@@ -45,6 +46,7 @@ impl InProcess {
             lines: true,
             debug_info: 4 << 30,
             jvm_perf_map: JvmPerfMap::Off,
+            style: NameStyle::Full,
         };
         let directories = vec!["/usr/lib/debug".into()];
         let debug_files = Arc::new(DebugFiles::new(directories, DEBUG_FILE_BUDGET));
