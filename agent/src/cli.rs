@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::Format;
+use crate::symbol::demangle::NameStyle;
 use crate::symbol::jit::jvm::JvmPerfMap;
 
 /// The command line of `agent`.
@@ -128,6 +129,10 @@ pub struct SymbolArgs {
     /// -XX:+PreserveFramePointer for whole stacks.
     #[arg(long, value_name = "WHEN", default_value = "off")]
     pub jvm_perf_map: JvmPerfMap,
+
+    /// How functions are called. pprof's system name is the linker's in any case.
+    #[arg(long, value_name = "STYLE", default_value = "full")]
+    pub demangle: NameStyle,
 
     /// Do not look for source files, lines and inlined functions in debug information. A function that is inlined is then not told
     /// from the one that it is inlined into.

@@ -4,6 +4,7 @@
 //! `docs/architecture.md`.
 
 pub mod build_id;
+pub mod metrics;
 pub mod printable;
 pub mod table_use;
 pub mod time_format;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use agent::cli::{Cli, Command, ProfileArgs};
+use agent::metrics::SelfMetrics;
 use agent::process::module::ModuleTable;
 use agent::run::error::RunError;
 use agent::run::{check, once};
@@ -47,12 +48,14 @@ fn profile(args: &ProfileArgs) -> Result<(), RunError> {
         lines: !args.symbols.no_lines,
         debug_info: args.symbols.dwarf_max_module,
         jvm_perf_map: args.symbols.jvm_perf_map,
+        style: args.symbols.demangle,
     };
     let debug_files = Arc::new(DebugFiles::new(prepared.debug_directories().to_vec(), DEBUG_FILE_BUDGET));
-    let resolver = Resolver::new(modules.clone(), debug_files, limits).map_err(RunError::failed)?;
+    let metrics = SelfMetrics::new().map_err(RunError::failed)?;
+    let resolver = Resolver::new(modules.clone(), debug_files, limits, &metrics).map_err(RunError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::failed)?;
-    runtime.block_on(once::run(args, prepared, modules, resolver))
+    runtime.block_on(once::run(args, prepared, modules, resolver, &metrics))
 }
 
 fn log_to_stderr() {

@@ -14,8 +14,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use agent::kernel::sideband::record::FileHint;
+use agent::metrics::SelfMetrics;
 use agent::process::module::{Module, ModuleId, ModuleKey, ModuleTable, Witness};
 use agent::symbol::debug_file::{DebugFileCounts, DebugFiles, DebugInfo, FoundFile};
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::elf::{ElfFile, ElfImage, ElfLimits, FunctionIndex};
 use agent::symbol::frame::Frame;
 use agent::symbol::jit::jvm::JvmPerfMap;
@@ -50,9 +52,16 @@ impl Subject {
         let modules = Arc::new(ModuleTable::default());
         let directories = directories.iter().map(|path| path.to_path_buf()).collect();
         let debug_files = Arc::new(DebugFiles::new(directories, 1 << 20));
-        let limits =
-            SymbolLimits { memory: 24 << 20, lines: false, debug_info: 0, jvm_perf_map: JvmPerfMap::Off };
-        let resolver = Resolver::new(modules.clone(), debug_files.clone(), limits).expect("a thread");
+        let limits = SymbolLimits {
+            memory: 24 << 20,
+            lines: false,
+            debug_info: 0,
+            jvm_perf_map: JvmPerfMap::Off,
+            style: NameStyle::Full,
+        };
+        let metrics = SelfMetrics::new().expect("good names");
+        let resolver =
+            Resolver::new(modules.clone(), debug_files.clone(), limits, &metrics).expect("a thread");
         let found = fs::metadata(here).expect("it is there");
         let hint = FileHint { device: found.dev(), inode: found.ino() };
         let key = ModuleKey::File { path: path.to_str().expect("UTF-8").into(), hint };
@@ -346,6 +355,28 @@ fn a_debug_file_is_opened_again_only_if_it_is_the_same() {
     fs::remove_file(&place).expect("removed");
     assert!(subject.find().is_none());
     assert_eq!((subject.counts().found, subject.counts().absent), (2, 1));
+}
+
+/// A debug file that was found in the root of a process is opened again when that process has ended, if the host has the very
+/// file there: most processes share the host's root, and the last that mapped a library is often a short one.
+#[test]
+fn a_debug_file_outlives_the_process_that_led_to_it() {
+    let Some(library) = library(&[]) else { return };
+    fs::copy(library.debug(), library.stripped().with_file_name(library.link_name())).expect("copied");
+    let wait = Workload::plain("gcc", "wait.c", "wait", &["-static"]);
+    let process = Running::start_until_ready(wait.command().stdout(Stdio::piped()));
+    let subject = Subject::of_process(library.stripped(), library.stripped(), process.pid(), &[]);
+    let found = subject.find().expect("found");
+    let module = subject.module();
+    let length = || found.file.with(&module, |source| source.len());
+    let expected = Ok(fs::metadata(library.debug()).expect("there").len());
+    assert_eq!(length(), expected);
+    found.file.close();
+    drop(process);
+    assert_eq!(length(), expected);
+    found.file.close();
+    fs::remove_file(found.file.path()).expect("removed");
+    assert_eq!(length(), Err(UnresolvedReason::Gone));
 }
 
 /// Debug information is found in the module itself, in its debug file, or nowhere; a supplementary file by its path and by its

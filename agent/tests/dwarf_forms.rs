@@ -17,11 +17,11 @@ use agent::symbol::dwarf::{
 };
 use agent::symbol::elf::{ElfImage, ElfLimits};
 use agent::symbol::read_at::FileAt;
-use harness::heap::{Counting, Heap};
+use harness::counted_heap::{self, CountedHeap};
 use harness::require;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static HEAP: CountedHeap = CountedHeap;
 
 /// Allocations are counted for all threads together.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -104,7 +104,7 @@ impl Answers {
 /// Asks for addresses spread over the code of `path`.
 fn ask(path: &Path, supplement: Option<&Path>, limits: DwarfLimits) -> Result<Answers, LinesRefused> {
     let mut answers = Vec::with_capacity(ADDRESSES as usize);
-    let heap = Heap::new();
+    let begun = counted_heap::reset_peak();
     let source = source(path);
     let linked = Linked(supplement.map(Path::to_owned));
     let image = ElfImage::parse(&*source, &ElfLimits::default()).expect("an ELF file");
@@ -114,19 +114,19 @@ fn ask(path: &Path, supplement: Option<&Path>, limits: DwarfLimits) -> Result<An
     let text = code.max_by_key(|section| section.size).expect("code");
     let mut held = 0;
     for step in 0..ADDRESSES {
-        let before = heap.now();
+        let before = counted_heap::now();
         let found = lines.lines(source.clone(), &linked, text.address + text.size * step / ADDRESSES);
         // What is compared is none of the reader's.
         let kept = found.clone();
         drop(found);
         answers.push(kept);
-        held += heap.now().saturating_sub(before);
+        held += counted_heap::now().saturating_sub(before);
     }
     let usage = cache.memory_use();
     let answers = Answers {
-        allocated: heap.now(),
+        allocated: counted_heap::now().saturating_sub(begun),
         stated: lines.heap_bytes() + usage.block_bytes + usage.unit_bytes,
-        peak: heap.peak(),
+        peak: counted_heap::peak().saturating_sub(begun),
         supplement_missing: usage.refused[LinesRefused::SupplementaryFile as usize],
         lines: answers,
     };

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use agent::symbol::dwarf::{DebugLines, DwarfCache, DwarfLimits, LinkedFiles, SharedSource};
 use agent::symbol::elf::{ElfImage, ElfLimits};
 use agent::symbol::read_at::FileAt;
-use harness::heap::{Counting, Heap};
+use harness::counted_heap::{self, CountedHeap};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static HEAP: CountedHeap = CountedHeap;
 
 struct NoFiles;
 
@@ -34,7 +34,7 @@ impl LinkedFiles for NoFiles {
 
 /// Asks for addresses spread over the code of `path`; returns (allocated, stated, peak) bytes.
 fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
-    let heap = Heap::new();
+    let before = counted_heap::reset_peak();
     let source: SharedSource = Arc::new(FileAt::new(File::open(path).expect("a file")).expect("a length"));
     let image = ElfImage::parse(&*source, &ElfLimits::default()).expect("an ELF file");
     let cache = DwarfCache::new(budget, DwarfLimits::new(u64::MAX));
@@ -49,7 +49,7 @@ fn measure(path: &Path, budget: usize) -> (usize, usize, usize) {
     assert!(found > 300, "{found} of 500 addresses of {} have lines", path.display());
     let usage = cache.memory_use();
     let stated = lines.heap_bytes() + usage.block_bytes + usage.unit_bytes;
-    let (now, peak) = (heap.now(), heap.peak());
+    let (now, peak) = (counted_heap::now() - before, counted_heap::peak() - before);
     println!(
         "{}: {} KiB allocated, {} KiB stated, peak {} KiB; {usage:?}",
         path.display(),

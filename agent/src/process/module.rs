@@ -67,6 +67,8 @@ pub struct Module {
     pub key: ModuleKey,
     /// Where it was mapped last.
     pub witness: Witness,
+    /// The generation of its inode, if a mapping told of it.
+    pub generation: Option<u64>,
 }
 
 /// What a file holds, as far as that is looked at. Equal where the file is one, in however many containers.
@@ -105,6 +107,8 @@ struct Inner {
 struct Known {
     key: ModuleKey,
     witness: Witness,
+    /// The inode's, if a mapping told of it.
+    generation: Option<u64>,
     /// Since when nobody needs it, in nanoseconds of `CLOCK_MONOTONIC`.
     idle_since: Option<u64>,
     /// What it holds, if it was looked at and could be read.
@@ -157,10 +161,17 @@ impl ModuleTable {
 
     /// The number of the module `key`, which `witness` maps. [`ModuleId::TABLE_FULL`] when it is new and there is no room.
     pub fn intern(&self, key: ModuleKey, witness: Witness) -> ModuleId {
+        self.intern_generation(key, None, witness)
+    }
+
+    /// The same where the inode's generation is known, or is not (`/proc` does not tell). A path and an inode number that are another
+    /// file's by now are another module.
+    pub fn intern_generation(&self, key: ModuleKey, generation: Option<u64>, witness: Witness) -> ModuleId {
         let mut inner = self.lock();
-        if let Some(id) = inner.ids.get(&key).copied() {
+        if let Some(id) = inner.current(&key, generation) {
             if let Some(known) = inner.modules.get_mut(&id) {
                 known.witness = witness;
+                known.generation = known.generation.or(generation);
                 known.idle_since = None;
                 if known.content.is_none() {
                     // It could not be read; by this witness it may be.
@@ -176,7 +187,7 @@ impl ModuleTable {
         }
         let id = inner.free_number();
         inner.bytes += bytes;
-        inner.modules.insert(id, Known::new(key.clone(), witness));
+        inner.modules.insert(id, Known { generation, ..Known::new(key.clone(), witness) });
         inner.ids.insert(key, id);
         id
     }
@@ -186,8 +197,8 @@ impl ModuleTable {
     pub fn get(&self, id: ModuleId) -> Option<Module> {
         let inner = self.lock();
         let own = inner.modules.get(&id)?;
-        let Known { key, witness, .. } = inner.lender(id, own).unwrap_or(own);
-        Some(Module { id, key: key.clone(), witness: *witness })
+        let Known { key, witness, generation, .. } = inner.lender(id, own).unwrap_or(own);
+        Some(Module { id, key: key.clone(), witness: *witness, generation: *generation })
     }
 
     /// The module that stands for `id` and all others with the same content; `None` as long as that was not looked at.
@@ -305,11 +316,20 @@ impl ModuleTable {
 
 impl Known {
     fn new(key: ModuleKey, witness: Witness) -> Self {
-        Self { key, witness, idle_since: None, content: None, stands_for: None }
+        Self { key, witness, generation: None, idle_since: None, content: None, stands_for: None }
     }
 }
 
 impl Inner {
+    /// The module that `key` now stands for, if it is known.
+    fn current(&self, key: &ModuleKey, generation: Option<u64>) -> Option<ModuleId> {
+        let id = self.ids.get(key).copied()?;
+        let known = self.modules.get(&id)?;
+        let is_another = matches!(key, ModuleKey::File { .. })
+            && known.generation.zip(generation).is_some_and(|(known, now)| known != now);
+        (!is_another).then_some(id)
+    }
+
     /// A module with the content of `own`, number `id`, that is mapped while `own` is not.
     fn lender(&self, id: ModuleId, own: &Known) -> Option<&Known> {
         own.idle_since?;
@@ -333,7 +353,10 @@ impl Inner {
     /// Takes a module out; how many bytes that frees.
     fn remove(&mut self, id: ModuleId) -> usize {
         let Some(known) = self.modules.remove(&id) else { return 0 };
-        self.ids.remove(&known.key);
+        // A newer file may have its place by now.
+        if self.ids.get(&known.key) == Some(&id) {
+            self.ids.remove(&known.key);
+        }
         if let Some(content) = known.content
             && self.contents.get(&content) == Some(&id)
         {
@@ -395,6 +418,30 @@ mod tests {
         assert!(matches!(table.get(ModuleId::VDSO).expect("fixed").key, ModuleKey::Vdso));
         assert!(matches!(table.get(ModuleId::ANONYMOUS).expect("fixed").key, ModuleKey::Anonymous));
         assert!(matches!(table.get(ModuleId::TABLE_FULL).expect("fixed").key, ModuleKey::TableFull));
+    }
+
+    /// An inode number that another file has by now is another module, whose end and whose predecessor's end leave nothing behind; what
+    /// `/proc` says, which tells no generation, is taken for the latest.
+    #[test]
+    fn another_generation_is_another_module() {
+        let table = ModuleTable::default();
+        let empty = table.table_use();
+        let scanned = table.intern(file("/a", 1), at(10));
+        let intern = |generation, pid| table.intern_generation(file("/a", 1), Some(generation), at(pid));
+        assert_eq!([intern(7, 11), intern(7, 12)], [scanned; 2]);
+        let newer = intern(8, 13);
+        assert_ne!(newer, scanned);
+        assert_eq!([intern(8, 14), table.intern(file("/a", 1), at(15))], [newer; 2]);
+        let pid = |id| table.get(id).map(|module| module.witness.pid);
+        assert_eq!([pid(scanned), pid(newer)], [Some(12), Some(15)]);
+
+        let used = HashSet::from([newer]);
+        table.retire(&used, 1);
+        assert_eq!(table.retire(&used, 1 + REMEMBER_IDLE).retired, [scanned]);
+        assert_eq!(table.intern(file("/a", 1), at(16)), newer);
+        table.retire(&HashSet::new(), 1);
+        assert_eq!(table.retire(&HashSet::new(), 1 + REMEMBER_IDLE).retired, [newer]);
+        assert_eq!(table.table_use(), empty);
     }
 
     /// Modules of one content are one: the first stands for all. It stays as long as one of them is used, and is to be found where that

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
+use prometheus::IntCounter;
+
 use crate::kernel::sideband::record::{NewMapping, ProcessChange, ProcessEvent};
+use crate::metrics::SelfMetrics;
 use crate::process::mappings::{Mapping, Mappings};
 use crate::process::module::{ModuleId, ModuleTable, Witness};
 use crate::process::scan::{self, ProcessSnapshot};
@@ -49,6 +52,8 @@ pub struct ProcessTable {
     processes: HashMap<u32, Process>,
     counts: ProcessCounts,
     updates: Vec<ProcessUpdate>,
+    /// Scans of all of `/proc`.
+    scans: IntCounter,
 }
 
 /// Something that whoever keeps a copy of mappings has to know.
@@ -63,8 +68,6 @@ pub enum ProcessUpdate {
 /// What happened in the table; `nodeprof_process_*` in metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessCounts {
-    /// Scans of all of `/proc`.
-    pub scans: u64,
     /// Readings of single processes after the scan.
     pub rereads: u64,
     /// Processes that were gone before anything could be learnt.
@@ -76,13 +79,14 @@ pub struct ProcessCounts {
 }
 
 impl ProcessTable {
-    /// An empty table whose mappings may take `budget` bytes.
-    pub fn new(modules: Arc<ModuleTable>, budget: usize) -> Self {
+    /// An empty table whose mappings may take `budget` bytes. Its scans of `/proc` show in `metrics`.
+    pub fn new(modules: Arc<ModuleTable>, budget: usize, metrics: &SelfMetrics) -> Self {
         Self {
             modules,
             budget,
             processes: HashMap::new(),
             counts: ProcessCounts::default(),
+            scans: metrics.proc_scans.clone(),
             updates: Vec::new(),
         }
     }
@@ -90,7 +94,7 @@ impl ProcessTable {
     /// Reads all of `/proc`, once, when the agent starts. The side-band must be open already, so that nothing is
     /// missed in between; `now` is the time in `CLOCK_MONOTONIC` nanoseconds.
     pub fn scan(&mut self, now: u64) -> io::Result<()> {
-        self.counts.scans += 1;
+        self.scans.inc();
         for pid in scan::processes()? {
             // A process that ended since the directory was listed is none of our business.
             let _known = self.read(pid, now);
@@ -279,7 +283,11 @@ impl ProcessTable {
     fn map(&mut self, new: &NewMapping) {
         let end = new.start.saturating_add(new.length);
         let witness = Witness { pid: new.pid, start: new.start, end };
-        let module = self.modules.intern(scan::module_key(&new.path, new.file), witness);
+        let module = self.modules.intern_generation(
+            scan::module_key(&new.path, new.file),
+            Some(new.generation),
+            witness,
+        );
         let mapping = Mapping { start: new.start, end, file_offset: new.file_offset, module };
         // A process of which only this is known: its other mappings are read when a sample misses them.
         let process = self.processes.entry(new.pid).or_insert_with(|| Process::partly_known(new.pid));
@@ -370,12 +378,13 @@ mod tests {
     use crate::kernel::sideband::record::FileHint;
 
     fn table() -> ProcessTable {
-        ProcessTable::new(Arc::default(), 1 << 20)
+        ProcessTable::new(Arc::default(), 1 << 20, &SelfMetrics::new().expect("good names"))
     }
 
     fn map(pid: u32, start: u64, path: &str) -> ProcessEvent {
         let file = FileHint { device: 1, inode: start };
-        let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, path: path.into() };
+        let path = path.into();
+        let new = NewMapping { pid, start, length: 0x1000, file_offset: 0, file, generation: 0, path };
         ProcessEvent { time: 1, what: ProcessChange::Map(new) }
     }
 
@@ -491,14 +500,15 @@ mod tests {
     /// Over the budget, mappings are forgotten (and counted), and read again when a sample comes.
     #[test]
     fn the_budget_holds() {
-        let mut table = ProcessTable::new(Arc::default(), 1);
+        let metrics = SelfMetrics::new().expect("good names");
+        let mut table = ProcessTable::new(Arc::default(), 1, &metrics);
         table.scan(1).expect("/proc is there");
         assert!(table.counts().forgotten > 0);
         let pid = std::process::id();
         table.sampled(pid, || "me".into(), 2);
         let here = the_budget_holds as *const () as u64;
         assert!(matches!(table.place(pid, here, 2), Place::Mapped(_)));
-        assert_eq!(table.counts().scans, 1);
+        assert_eq!(metrics.proc_scans.get(), 1);
     }
 
     /// A new thread is not a new process, and a thread's end is not the process's.

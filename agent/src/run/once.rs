@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ProfileArgs;
 use crate::kernel::programs::Selection;
+use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
 use crate::profile::finish::finish;
 use crate::profile::model::{Profile, ProfileKind, ValueType};
@@ -53,9 +54,10 @@ pub async fn run(
     prepared: Prepared,
     modules: Arc<ModuleTable>,
     resolver: Arc<Resolver>,
+    metrics: &SelfMetrics,
 ) -> Result<(), RunError> {
     let Prepared { selection, output, .. } = prepared;
-    let mut session = Session::start(args, &selection, &[], modules, resolver.clone())?;
+    let mut session = Session::start(args, &selection, &[], modules, resolver.clone(), metrics)?;
     let started = SystemTime::now();
     let progress = Progress::new(args.duration);
     let interrupted = interrupt()?;
@@ -73,6 +75,7 @@ pub async fn run(
     warn_of_lost_events(&gathered);
     let profile = profile(&gathered, &resolver, started, duration);
     tracing::debug!(debug_files = ?resolver.debug_files().counts(), memory = ?resolver.memory_use(), "names");
+    log_metrics(metrics)?;
     deliver(&profile, &output)
 }
 
@@ -144,6 +147,14 @@ fn warn_of_lost_events(gathered: &Gathered) {
     if lost > 0 {
         tracing::warn!(lost, "events of processes are missing: some may have stayed unknown");
     }
+}
+
+/// Until there is a page of metrics, the log shows them.
+fn log_metrics(metrics: &SelfMetrics) -> Result<(), RunError> {
+    for line in metrics.text().map_err(RunError::failed)?.lines().filter(|line| !line.starts_with('#')) {
+        tracing::debug!("metric {line}");
+    }
+    Ok(())
 }
 
 fn log_unwinding(gathered: &Gathered) {

@@ -11,6 +11,7 @@ use crate::kernel::cpus;
 use crate::kernel::programs::{Programs, Selection, Sizes, Variant};
 use crate::kernel::readiness::Readiness;
 use crate::kernel::sideband::Sideband;
+use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
 use crate::process::table::ProcessTable;
 use crate::profile::windows::Windows;
@@ -75,6 +76,7 @@ impl Session {
         probes: &[ProbePoint],
         modules: Arc<ModuleTable>,
         resolver: Arc<Resolver>,
+        metrics: &SelfMetrics,
     ) -> Result<Self, RunError> {
         let started = monotonic_now();
         let online = cpus::online().map_err(RunError::failed)?;
@@ -108,7 +110,7 @@ impl Session {
         let debug_files = resolver.debug_files().clone();
         let unwinder =
             Unwinder::start(arena, modules.clone(), debug_files, CFI_BUDGET).map_err(RunError::failed)?;
-        let mut processes = ProcessTable::new(modules, PROCESS_BUDGET);
+        let mut processes = ProcessTable::new(modules, PROCESS_BUDGET, metrics);
         processes.scan(monotonic_now()).map_err(RunError::failed)?;
         let sources = Sources { rings, sideband, processes, unwinder, resolver };
         let collector = Collector::new(sources, args.per_thread);

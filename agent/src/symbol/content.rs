@@ -32,7 +32,7 @@ pub fn canonical(modules: &ModuleTable, id: ModuleId) -> ModuleId {
 }
 
 /// First 16 bytes of SHA-256(first 4096 bytes ‖ last 4096 bytes ‖ length, big-endian).
-fn content_of(source: &dyn ReadAt) -> io::Result<ContentId> {
+pub(super) fn content_of(source: &dyn ReadAt) -> io::Result<ContentId> {
     let len = source.len();
     let mut end = vec![0; len.min(END) as usize];
     let mut hash = Sha256::new();

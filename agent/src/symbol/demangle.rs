@@ -6,10 +6,14 @@
 //! function's parameters: `f(int)::{lambda()#1}::operator()`.) Names come from foreign files: input, output
 //! and recursion are bounded, and a name that passes a bound is shown as it is.
 
+mod style;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
+
+pub use self::style::{NameStyle, without_arguments};
 
 /// The longest name that is demangled, in bytes.
 pub const MAX_INPUT: usize = 8 * 1024;

@@ -7,6 +7,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+
 use crate::kernel::sideband::record::KernelCode;
 use crate::symbol::kallsyms::{Kallsyms, KallsymsError};
 
@@ -28,6 +30,8 @@ pub(super) struct KernelNames {
     newer: RwLock<Option<Kallsyms>>,
     modules: Mutex<KernelModules>,
     programs: Mutex<LoadedCode>,
+    /// How often kallsyms was read.
+    loads: IntCounter,
 }
 
 /// Which kernel modules there were when kallsyms was read.
@@ -38,13 +42,14 @@ struct KernelModules {
 }
 
 impl KernelNames {
-    /// Nothing yet. Of code that is loaded later as much is remembered as `budget` bytes hold.
-    pub(super) fn new(budget: usize) -> Self {
+    /// Nothing yet. Of code that is loaded later as much is remembered as `budget` bytes hold. Each reading of kallsyms counts in `loads`.
+    pub(super) fn new(budget: usize, loads: IntCounter) -> Self {
         Self {
             first: OnceLock::new(),
             newer: RwLock::new(None),
             modules: Mutex::default(),
             programs: Mutex::new(LoadedCode::new(budget)),
+            loads,
         }
     }
 
@@ -52,7 +57,7 @@ impl KernelNames {
     pub(super) fn load(&self) -> &Result<Kallsyms, KallsymsError> {
         // What comes in between is seen as a change.
         *lock(&self.modules) = KernelModules { seen: modules_now(), read: Some(Instant::now()) };
-        self.first.get_or_init(Kallsyms::load)
+        self.first.get_or_init(|| self.read_kallsyms())
     }
 
     /// Reads kallsyms again if kernel modules have changed since and it is not too early. True when it was read: names that were
@@ -69,7 +74,7 @@ impl KernelNames {
             return false;
         }
         *modules = KernelModules { seen: now, read: Some(Instant::now()) };
-        match Kallsyms::load() {
+        match self.read_kallsyms() {
             Ok(newer) => {
                 tracing::debug!(
                     kernel_symbols = newer.len(),
@@ -83,6 +88,11 @@ impl KernelNames {
                 false
             }
         }
+    }
+
+    fn read_kallsyms(&self) -> Result<Kallsyms, KallsymsError> {
+        self.loads.inc();
+        Kallsyms::load()
     }
 
     /// Notes that `code` was loaded. Names looked up in its place before were of what was there before.

@@ -4,7 +4,7 @@
 //! file is a byte slice in a test. Foreign files are never mmapped: another container that truncates a
 //! mapped file would kill the agent with SIGBUS.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
@@ -69,6 +69,11 @@ impl FileAt {
     pub fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
         Ok(Self { file, len })
+    }
+
+    /// What the file system says of the file now.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 }
 

@@ -14,10 +14,12 @@ use std::{io, thread};
 use lru::LruCache;
 
 use crate::kernel::sideband::record::KernelCode;
+use crate::metrics::{ResolverCounted, SelfMetrics};
 use crate::process::module::{Module, ModuleId, ModuleKey, ModuleTable};
 use crate::symbol::byte_lru::{ByteLru, CacheCounts};
 use crate::symbol::content::canonical;
 use crate::symbol::debug_file::DebugFiles;
+use crate::symbol::demangle::NameStyle;
 use crate::symbol::dwarf::{DwarfCache, DwarfLimits, DwarfUse};
 use crate::symbol::frame::Frame;
 use crate::symbol::jit::jvm::JvmPerfMap;
@@ -45,6 +47,7 @@ pub const READERS: ReaderLimits =
 pub struct Resolver {
     naming: Arc<Naming>,
     readers: Arc<Readers>,
+    _counted: ResolverCounted,
 }
 
 /// What readers need to know to name a frame.
@@ -62,6 +65,7 @@ struct Naming {
     jit_module: Arc<ModuleInfo>,
     /// What a reader does not want any more is closed by one that may hang over it. Readers do not keep their own kind alive.
     readers: OnceLock<Weak<Readers>>,
+    style: NameStyle,
 }
 
 /// What the resolver may take, and what it is to find.
@@ -75,6 +79,8 @@ pub struct SymbolLimits {
     pub debug_info: u64,
     /// Whether HotSpot JVMs are asked for their maps.
     pub jvm_perf_map: JvmPerfMap,
+    /// How functions are called.
+    pub style: NameStyle,
 }
 
 /// A module that is being opened or has been: whoever comes second waits for the first.
@@ -104,13 +110,14 @@ pub struct ResolverUse {
 impl Resolver {
     /// Makes the resolver and starts its [`READERS`]. Debug information, if it is wanted, takes half of the memory; of the rest generated
     /// code takes a sixth, then names a third and the indexes of modules two; the kernel's symbols come on top. Stripped modules get
-    /// their names from what `debug_files` finds.
+    /// their names from what `debug_files` finds. That there is a resolver, and that it has read kallsyms, shows in `metrics`.
     pub fn new(
         modules: Arc<ModuleTable>,
         debug_files: Arc<DebugFiles>,
         limits: SymbolLimits,
+        metrics: &SelfMetrics,
     ) -> io::Result<Arc<Self>> {
-        Self::with_readers(modules, debug_files, limits, READERS)
+        Self::with_readers(modules, debug_files, limits, metrics, READERS)
     }
 
     /// As [`Resolver::new`], with readers of the caller's choice.
@@ -118,8 +125,10 @@ impl Resolver {
         modules: Arc<ModuleTable>,
         debug_files: Arc<DebugFiles>,
         limits: SymbolLimits,
+        metrics: &SelfMetrics,
         readers: ReaderLimits,
     ) -> io::Result<Arc<Self>> {
+        let counted = ResolverCounted::new();
         let for_lines = if limits.lines { limits.memory / 2 } else { 0 };
         let for_jit = (limits.memory - for_lines) / 6;
         let budget = limits.memory - for_lines - for_jit;
@@ -127,7 +136,7 @@ impl Resolver {
         let naming = Arc::new(Naming {
             modules,
             debug_files,
-            kernel: KernelNames::new(LOADED_CODE),
+            kernel: KernelNames::new(LOADED_CODE, metrics.kallsyms_loads.clone()),
             kernel_module: Arc::new(ModuleInfo::named("[kernel]")),
             symbols: Mutex::new(ByteLru::new(budget / 3)),
             indexed: Mutex::new(ByteLru::new(budget - budget / 3)),
@@ -136,13 +145,14 @@ impl Resolver {
             jit: JitNames::new(for_jit, limits.jvm_perf_map),
             jit_module: Arc::new(ModuleInfo::named("[jit]")),
             readers: OnceLock::new(),
+            style: limits.style,
         });
         let readers = Arc::new(Readers::start("symbols", readers)?);
         // Nobody else sets it.
         let _first = naming.readers.set(Arc::downgrade(&readers));
         let of_thread = naming.clone();
         thread::Builder::new().name("kallsyms".into()).spawn(move || of_thread.load_kernel())?;
-        Ok(Arc::new(Self { naming, readers }))
+        Ok(Arc::new(Self { naming, readers, _counted: counted }))
     }
 
     /// Asks for `frame` to be named soon, while its process and file are still there. Never waits.
@@ -296,7 +306,7 @@ impl Naming {
         if let Some(symbols) = self.known(frame) {
             return symbols;
         }
-        let symbols = Arc::new(self.look_up(frame));
+        let symbols = Arc::new(self.look_up(frame).in_style(self.style));
         if let Frame::Anonymous { .. } = frame {
             // What has no name may get one, and what has one may be replaced: it has caches of its own, which know.
             return symbols;

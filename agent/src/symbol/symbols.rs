@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::build_id::BuildId;
-use crate::symbol::demangle::demangle;
+use crate::symbol::demangle::{NameStyle, demangle};
 use crate::symbol::dwarf::SourceLine;
 use crate::symbol::unresolved::UnresolvedReason;
 
@@ -126,6 +126,13 @@ impl Symbols {
             self.unresolved = None;
         }
         self.frames = frames.into_boxed_slice();
+        self
+    }
+
+    /// With functions called in this style.
+    #[must_use]
+    pub fn in_style(mut self, style: NameStyle) -> Self {
+        self.frames.iter_mut().for_each(|frame| style.apply(&mut frame.function));
         self
     }
 

@@ -6,11 +6,13 @@
 
 pub(crate) mod agent_run;
 pub(crate) mod call_chain;
+pub(crate) mod counted_heap;
 pub(crate) mod function;
 pub(crate) mod fuse;
-pub(crate) mod heap;
 pub(crate) mod kernel;
+pub(crate) mod kernel_symbols;
 pub(crate) mod log;
+pub(crate) mod many_modules;
 pub(crate) mod profiled;
 pub(crate) mod running;
 pub(crate) mod session;

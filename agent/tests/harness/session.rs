@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use agent::cli::Cli;
 use agent::kernel::programs::Selection;
+use agent::metrics::SelfMetrics;
 use agent::process::module::ModuleTable;
 use agent::process::scan;
 use agent::profile::windows::Windows;
 use agent::profiler::probe::ProbePoint;
 use agent::run::session::Session;
 use agent::symbol::debug_file::DebugFiles;
+use agent::symbol::demangle::NameStyle;
 use agent::symbol::jit::jvm::JvmPerfMap;
 use agent::symbol::resolver::{Resolver, SymbolLimits};
 use agent::table_use::TableUse;
@@ -31,6 +33,7 @@ pub(crate) struct InProcess {
     session: Option<Session>,
     pub(crate) modules: Arc<ModuleTable>,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) metrics: SelfMetrics,
 }
 
 impl InProcess {
@@ -49,17 +52,27 @@ impl InProcess {
             lines: true,
             debug_info: 4 << 30,
             jvm_perf_map: JvmPerfMap::Off,
+            style: NameStyle::Full,
         };
         let directories = vec!["/usr/lib/debug".into()];
         let debug_files = Arc::new(DebugFiles::new(directories, DEBUG_FILE_BUDGET));
-        let resolver = Resolver::new(modules.clone(), debug_files, limits).expect("a thread can be started");
+        let metrics = SelfMetrics::new().expect("good names");
+        let resolver =
+            Resolver::new(modules.clone(), debug_files, limits, &metrics).expect("a thread can be started");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let session = runtime
             .block_on(async {
-                Session::start(&args, &Selection::default(), probes, modules.clone(), resolver.clone())
+                Session::start(
+                    &args,
+                    &Selection::default(),
+                    probes,
+                    modules.clone(),
+                    resolver.clone(),
+                    &metrics,
+                )
             })
             .expect("the session starts");
-        Self { runtime, session: Some(session), modules, resolver }
+        Self { runtime, session: Some(session), modules, resolver, metrics }
     }
 
     /// Collects samples for `time`.

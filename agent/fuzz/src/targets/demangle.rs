@@ -1,6 +1,6 @@
 //! Names of functions, as linkers write them.
 
-use agent::symbol::demangle::{MAX_INPUT, MAX_OUTPUT, demangle};
+use agent::symbol::demangle::{MAX_INPUT, MAX_OUTPUT, demangle, without_arguments};
 
 use crate::Target;
 
@@ -12,5 +12,8 @@ fn read(input: &[u8]) -> bool {
     let name = demangle(&raw);
     // What the name is about is bounded; its suffix is the file's own and short.
     assert!(name.len() <= MAX_OUTPUT + MAX_INPUT.min(raw.len()));
+    for name in [&*name, &*raw] {
+        assert!(without_arguments(name).len() <= name.len());
+    }
     name != raw
 }

@@ -61,6 +61,8 @@ pub struct NewMapping {
     pub file_offset: u64,
     /// Which file, as far as the kernel says.
     pub file: FileHint,
+    /// The inode's generation: file systems that give an inode number to another file give that another generation. 0 where they have none.
+    pub generation: u64,
     /// The file's path in the process's mount namespace, or `[vdso]`, `//anon`, …
     pub path: String,
 }
@@ -146,9 +148,9 @@ fn mapping(fields: &mut Fields<'_>) -> Option<NewMapping> {
     let (pid, _tid) = (fields.u32()?, fields.u32()?);
     let (start, length, file_offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
     let (major, minor, inode) = (fields.u32()?, fields.u32()?, fields.u64()?);
-    let (_generation, _protection, _flags) = (fields.u64()?, fields.u32()?, fields.u32()?);
+    let (generation, _protection, _flags) = (fields.u64()?, fields.u32()?, fields.u32()?);
     let file = FileHint { device: libc::makedev(major, minor), inode };
-    Some(NewMapping { pid, start, length, file_offset, file, path: fields.text() })
+    Some(NewMapping { pid, start, length, file_offset, file, generation, path: fields.text() })
 }
 
 /// `perf_event_ksymbol` in `kernel/events/core.c`.
@@ -234,12 +236,14 @@ mod tests {
         identity[..4].copy_from_slice(&8u32.to_ne_bytes());
         identity[4..8].copy_from_slice(&1u32.to_ne_bytes());
         identity[8..16].copy_from_slice(&4242u64.to_ne_bytes());
+        identity[16..].copy_from_slice(&77u64.to_ne_bytes());
         let expected = NewMapping {
             pid: 7,
             start: 0x1000,
             length: 0x2000,
             file_offset: 0x3000,
             file: FileHint { device: libc::makedev(8, 1), inode: 4242 },
+            generation: 77,
             path: "/bin/true".into(),
         };
         let event = ProcessEvent { time: 99, what: ProcessChange::Map(expected) };

@@ -77,10 +77,19 @@ impl DebugFile {
         let reason = |error: &io::Error| {
             if is_gone(error) { UnresolvedReason::Gone } else { UnresolvedReason::Unreadable }
         };
-        let (file, stamp) = open_at(&self.place, module).map_err(|error| reason(&error))?;
-        if stamp != self.stamp {
-            return Err(UnresolvedReason::Gone);
-        }
+        let is_it = |stamp: Stamp| stamp == self.stamp;
+        let file = match open_at(&self.place, module) {
+            Ok((file, stamp)) if is_it(stamp) => file,
+            opened => {
+                // The process in whose root it was found may have ended, and that root is mostly the host's.
+                let on_host = Place { root: Root::Host, ..self.place.clone() };
+                match (open_at(&on_host, module), opened) {
+                    (Ok((file, stamp)), _) if is_it(stamp) => file,
+                    (_, Err(error)) => return Err(reason(&error)),
+                    (_, Ok(_)) => return Err(UnresolvedReason::Gone),
+                }
+            }
+        };
         FileAt::new(file).map_err(|_| UnresolvedReason::Unreadable)
     }
 }

@@ -47,9 +47,8 @@ impl Packed {
         if declared > limit {
             return Err(ElfError::TooLarge { what, bytes: declared, limit });
         }
-        // All at once: a vector that grows holds up to three times as much meanwhile. What is not filled is never touched. One byte
-        // more, or a section that holds too much would make it grow after all.
-        match self.unpack_into(source, declared, Vec::with_capacity(declared as usize + 1)) {
+        // All at once: a vector that grows holds up to three times as much meanwhile. What is not filled is never touched.
+        match self.unpack_into(source, declared, Vec::with_capacity(declared as usize)) {
             Ok(bytes) if bytes.len() as u64 == declared => Ok(bytes),
             Ok(_) | Err(ElfError::TooLarge { .. }) => {
                 Err(ElfError::Malformed { what, reason: "does not hold what it says" })
@@ -83,37 +82,47 @@ impl Packed {
         if let Some(source) = failure.take() {
             return Err(ElfError::Read { what, source });
         }
-        if bytes.len() as u64 > limit {
-            return Err(ElfError::TooLarge { what, bytes: bytes.len() as u64, limit });
-        }
-        decoded.map_err(|error| {
+        let holds_more = decoded.map_err(|error| {
             tracing::debug!(what, codec = ?self.codec, %error, "cannot unpack");
             ElfError::Malformed { what, reason: "cannot be unpacked" }
         })?;
+        if holds_more {
+            return Err(ElfError::TooLarge { what, bytes: limit.saturating_add(1), limit });
+        }
         Ok(bytes)
     }
 
-    /// Appends what the decoder gives, one byte more than `limit` at most.
-    fn decode(&self, mut packed: BufReader<Stretch<'_>>, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let room = limit.saturating_add(1);
+    /// Appends what the decoder gives, `limit` bytes at most; whether there is more.
+    fn decode(
+        &self,
+        mut packed: BufReader<Stretch<'_>>,
+        limit: u64,
+        bytes: &mut Vec<u8>,
+    ) -> io::Result<bool> {
         match self.codec {
-            Codec::Zlib => ZlibDecoder::new(packed).take(room).read_to_end(bytes).map(drop),
-            Codec::Xz => {
-                let decoder = XzReader::new_mem_limit(packed, true, XZ_MEMORY_KIB);
-                decoder.take(room).read_to_end(bytes).map(drop)
-            }
+            Codec::Zlib => fill(&mut ZlibDecoder::new(packed), limit, bytes),
+            Codec::Xz => fill(&mut XzReader::new_mem_limit(packed, true, XZ_MEMORY_KIB), limit, bytes),
             Codec::Zstd => {
                 // Windows are rounded up to an eighth of a power of two.
                 let window = limit.saturating_mul(2).max(ZSTD_WINDOW);
-                while (bytes.len() as u64) < room && !packed.fill_buf()?.is_empty() {
-                    let frame = StreamingDecoder::new_with_max_window_size(&mut packed, window)
+                while !packed.fill_buf()?.is_empty() {
+                    let mut frame = StreamingDecoder::new_with_max_window_size(&mut packed, window)
                         .map_err(io::Error::other)?;
-                    frame.take(room - bytes.len() as u64).read_to_end(bytes)?;
+                    if fill(&mut frame, limit, bytes)? {
+                        return Ok(true);
+                    }
                 }
-                Ok(())
+                Ok(false)
             }
         }
     }
+}
+
+/// Appends what `reader` gives until there are `limit` bytes; whether there is more. A vector that has room for `limit` does not
+/// grow.
+fn fill(reader: &mut impl Read, limit: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    reader.by_ref().take(limit.saturating_sub(bytes.len() as u64)).read_to_end(bytes)?;
+    Ok(reader.read(&mut [0])? > 0)
 }
 
 /// A part of a source, read from its beginning to its end.

@@ -1,13 +1,9 @@
-//! The packed table against a naive list, on synthetic input, on broken input and on the running kernel.
+//! The packed table against a naive list, on broken input and on the running kernel.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Cursor;
 
 use super::*;
-
-/// What a kernel of the size that once cost a gigabyte has.
-const SYMBOLS: usize = 142_361;
 
 /// Address → (local, name, module): the documented choice among names at one address, made the simple way.
 type Model = BTreeMap<u64, (bool, String, Option<String>)>;
@@ -51,51 +47,6 @@ fn assert_matches(kallsyms: &Kallsyms, model: &Model) {
         }
     }
     assert_eq!(kallsyms.lookup(starts[0] - 1), None);
-}
-
-/// Names as varied as a kernel's: shared prefixes, compiler suffixes, Rust symbols, duplicates.
-fn synthetic() -> String {
-    let stems =
-        ["ext4_inode", "__x64_sys", "tcp_v4", "mlx5e_rx", "_RNvMs_NtCs4kernel", "perf_event", "__pfx_do"];
-    let verbs = ["alloc", "release", "lookup", "probe", "handle_irq", "set_attr_locked"];
-    let mut text = String::new();
-    let mut state = 1_u64;
-    for number in 0..SYMBOLS {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let random = (state >> 33) as usize;
-        let kind = ["t", "T", "W", "t"][random % 4];
-        // A third of the symbols in modules, whose area is more than 4 GiB away, as on arm64.
-        let core = number * 2 < SYMBOLS;
-        let base = if core { 0xffff_8000_0800_0000_u64 } else { 0xffff_a000_0000_0000 };
-        let address = base + number as u64 * 256 + (random % 16) as u64;
-        let (stem, verb) = (stems[random % 7], verbs[(random / 7) % 6]);
-        let serial = if random.is_multiple_of(10) { 0 } else { number };
-        write!(text, "{address:016x} {kind} {stem}_{verb}_{serial:x}").unwrap();
-        match random % 40 {
-            0 => text.push_str(".llvm.1234567890123"),
-            1 => text.push_str(".cold"),
-            _ => {}
-        }
-        if !core {
-            write!(text, "\t[mod_{}]", number / 300).unwrap();
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// Every one of 142,361 symbols comes back, in at most 20 bytes each (the limit is 28), exactly counted.
-#[test]
-fn packs_a_large_kernel() {
-    let text = synthetic();
-    let kallsyms = Kallsyms::read(Cursor::new(&text)).unwrap();
-    assert_matches(&kallsyms, &model_of(&text));
-    let bytes = kallsyms.heap_bytes();
-    println!("{} bytes a symbol: {:?}", bytes as f64 / SYMBOLS as f64, kallsyms.memory_use());
-    assert!(bytes <= 20 * SYMBOLS, "{bytes} bytes");
-    let MemoryUse { addresses, index, .. } = kallsyms.memory_use();
-    assert_eq!(addresses, 4 * SYMBOLS + 2 * size_of::<Segment>());
-    assert!(index > 4 * SYMBOLS);
 }
 
 /// The running kernel's table, read twice and compared line by line (skipped where addresses are hidden).
