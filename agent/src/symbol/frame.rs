@@ -43,7 +43,43 @@ pub enum Frame {
     StackTableFull,
 }
 
+/// What has to be looked into for a frame, and where in it the frame is: frames in this order are named quickest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FramePlace {
+    pub(super) subject: FrameSubject,
+    offset: u64,
+}
+
+/// What has to be looked into for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FrameSubject {
+    /// No foreign file.
+    None,
+    /// A module's.
+    Module(ModuleId),
+    /// What a process has written.
+    Process(u32),
+}
+
 impl Frame {
+    /// The module whose code it is, where it is one's.
+    pub(super) fn module(self) -> Option<ModuleId> {
+        match self {
+            Self::User { module, .. } => Some(module),
+            _ => None,
+        }
+    }
+
+    pub(super) fn place(self) -> FramePlace {
+        let (subject, offset) = match self {
+            Self::Kernel { address } => (FrameSubject::None, address),
+            Self::User { module, file_offset, .. } => (FrameSubject::Module(module), file_offset),
+            Self::Anonymous { pid, address, .. } => (FrameSubject::Process(pid), address),
+            Self::Unmapped | Self::UnknownProcess | Self::StackTableFull => (FrameSubject::None, 0),
+        };
+        FramePlace { subject, offset }
+    }
+
     /// Whether the frame was guessed.
     pub fn is_guessed(self) -> bool {
         matches!(self, Self::User { guessed: true, .. } | Self::Anonymous { guessed: true, .. })
