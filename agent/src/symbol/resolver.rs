@@ -236,3 +236,6 @@ impl Answers<'_, '_> {
         self.sender.send(std::mem::take(&mut self.ready)).is_ok() && self.turn.goes_on()
     }
 }
+
+#[cfg(test)]
+mod tests;

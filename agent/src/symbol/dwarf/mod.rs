@@ -26,7 +26,7 @@ mod section_reader;
 mod sections;
 mod split;
 #[cfg(test)]
-mod tests;
+pub(in crate::symbol) mod tests;
 mod unit;
 mod unit_index;
 mod unit_scan;
