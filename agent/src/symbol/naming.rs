@@ -1,6 +1,7 @@
 //! From frames to what is known of them: what readers look into, and what is remembered.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kernel::sideband::record::KernelCode;
@@ -34,6 +35,8 @@ pub(super) struct Naming {
     kernel: KernelNames,
     kernel_module: Arc<ModuleInfo>,
     symbols: Mutex<ByteLru<Frame, Arc<Symbols>>>,
+    /// How often something was remembered.
+    remembered: AtomicU64,
     functions: FunctionNames,
     opened: OpenedModules,
     /// None when nobody wants lines.
@@ -58,6 +61,7 @@ impl Naming {
             kernel: KernelNames::new(LOADED_CODE),
             kernel_module: Arc::new(ModuleInfo::named("[kernel]")),
             symbols: Mutex::new(ByteLru::new(for_names - for_functions)),
+            remembered: AtomicU64::new(0),
             functions: FunctionNames::new(for_functions),
             opened: OpenedModules::new(modules.clone(), debug_files.clone(), budget - for_names),
             debug: limits.lines.then(|| DwarfCache::new(for_lines, DwarfLimits::new(limits.debug_info))),
@@ -91,6 +95,11 @@ impl Naming {
         }
     }
 
+    /// How often something was remembered so far: as long as that stays so, what is not known does not become known.
+    pub(super) fn remembered(&self) -> u64 {
+        self.remembered.load(Ordering::Relaxed)
+    }
+
     /// What is remembered of each of `frames`.
     pub(super) fn known(&self, frames: impl Iterator<Item = Frame>) -> Vec<Option<Arc<Symbols>>> {
         let mut symbols = lock(&self.symbols);
@@ -99,36 +108,51 @@ impl Naming {
 
     /// Finds out what is known of `frame`. Reads files where `read_for` says so.
     pub(super) fn resolve(&self, frame: Frame) {
-        self.resolve_in_order(&[(0, frame)], |_, _| true);
+        self.resolve_in_order(&[(0, frame)], None, |_, _| true);
     }
 
     /// Tells `answer` what is known of each of `frames`, by the number that stands with it, until it says that nobody listens.
-    /// Frames of one module are to follow each other in the order of their addresses. Reads files where `read_for` says so.
+    /// Frames of one module are to follow each other in the order of their addresses. None of them was known when the caller looked
+    /// at [`remembered`](Self::remembered) and saw `since`. Reads files where `read_for` says so.
     pub(super) fn resolve_in_order(
         &self,
         frames: &[(usize, Frame)],
+        mut since: Option<u64>,
         mut answer: impl FnMut(usize, Arc<Symbols>) -> bool,
     ) {
         let mut missing = Vec::new();
         for piece in frames.chunks(TOGETHER) {
             missing.clear();
-            // Others may have found it since somebody looked last.
-            for ((index, frame), known) in piece.iter().zip(self.known(piece.iter().map(|(_, frame)| *frame)))
-            {
-                let Some(symbols) = known else {
-                    missing.push((*index, *frame));
-                    continue;
-                };
-                if !answer(*index, symbols) {
-                    return;
-                }
+            if since == Some(self.remembered()) {
+                missing.extend_from_slice(piece);
+            } else if !self.split_known(piece, &mut missing, &mut answer) {
+                return;
             }
             for same in missing.chunk_by(|(_, one), (_, other)| one.module() == other.module()) {
                 if !self.find(same, &mut answer) {
                     return;
                 }
+                // Its own turn.
+                since = since.map(|since| since.wrapping_add(1));
             }
         }
+    }
+
+    /// Tells `answer` what is known of `frames` by now and puts the others into `missing`; false when nobody listens any more.
+    fn split_known(
+        &self,
+        frames: &[(usize, Frame)],
+        missing: &mut Vec<(usize, Frame)>,
+        answer: &mut impl FnMut(usize, Arc<Symbols>) -> bool,
+    ) -> bool {
+        let known = self.known(frames.iter().map(|(_, frame)| *frame));
+        frames.iter().zip(known).all(|((index, frame), known)| {
+            let Some(symbols) = known else {
+                missing.push((*index, *frame));
+                return true;
+            };
+            answer(*index, symbols)
+        })
     }
 
     /// Finds out what is known of `frames`, all of one module or of none, and remembers it; false when nobody listens any more.
@@ -153,6 +177,7 @@ impl Naming {
 
     fn remember(&self, fresh: Vec<(Frame, Arc<Symbols>)>) {
         let mut symbols = lock(&self.symbols);
+        self.remembered.fetch_add(1, Ordering::Relaxed);
         for (frame, found) in fresh {
             // What generated code has no name may get one, and what has one may be replaced: it has caches of its own, which know.
             if !matches!(frame, Frame::Anonymous { .. }) {

@@ -121,6 +121,7 @@ impl Resolver {
     /// longer than readers do.
     pub fn resolve_all(&self, frames: &[Frame]) -> Vec<Arc<Symbols>> {
         self.naming.refresh_kernel();
+        let since = self.naming.remembered();
         let mut found = self.naming.known(frames.iter().copied());
         let mut unknown: Vec<(usize, Frame)> = frames
             .iter()
@@ -131,13 +132,13 @@ impl Resolver {
             .collect();
         // Neighbours share a function, a piece of a string table, a unit of debug information.
         unknown.sort_unstable_by_key(|(_, frame)| frame.place());
-        self.read_names(&unknown, &mut found);
+        self.read_names(&unknown, since, &mut found);
         let named = found.into_iter().zip(frames);
         named.map(|(found, frame)| found.unwrap_or_else(|| Arc::new(self.naming.stalled(*frame)))).collect()
     }
 
-    /// Lets readers find names, all of a module in one go. `unknown` is in the order of places.
-    fn read_names(&self, unknown: &[(usize, Frame)], found: &mut [Option<Arc<Symbols>>]) {
+    /// Lets readers find names, all of a module in one go. `unknown` is in the order of places, and was not known at `since`.
+    fn read_names(&self, unknown: &[(usize, Frame)], since: u64, found: &mut [Option<Arc<Symbols>>]) {
         let deadline = Instant::now() + MOST_PATIENCE;
         let (sender, answers) = channel();
         let mut subjects = Vec::new();
@@ -151,7 +152,7 @@ impl Resolver {
             let (naming, sender, wanted) = (self.naming.clone(), sender.clone(), wanted.to_vec());
             let job = move |turn: &Turn<'_>| {
                 let mut answers = Answers { sender, turn, ready: Vec::new(), handed_over: Instant::now() };
-                naming.resolve_in_order(&wanted, |index, symbols| answers.add(index, symbols));
+                naming.resolve_in_order(&wanted, Some(since), |index, symbols| answers.add(index, symbols));
                 answers.hand_over();
             };
             if self.readers.submit(about.clone(), job).is_ok() {
@@ -165,7 +166,7 @@ impl Resolver {
             }
         };
         for wanted in at_once {
-            self.naming.resolve_in_order(wanted, |index, symbols| {
+            self.naming.resolve_in_order(wanted, Some(since), |index, symbols| {
                 place(index, symbols);
                 true
             });

@@ -12,6 +12,7 @@ use crate::kernel::sideband::record::FileHint;
 use crate::process::module::{ModuleKey, Witness};
 use crate::symbol::dwarf::tests::{differential::same_name, files, oracles};
 use crate::symbol::elf::{ElfImage, ElfLimits};
+use crate::symbol::gopclntab::shown_name;
 use crate::symbol::read_at::FileAt;
 
 /// Addresses that are compared unless [`files::ALL`] is set, which makes it 10,000.
@@ -159,12 +160,12 @@ fn compare_stripped(path: &Path, stripped: Option<&Path>) {
     }
 }
 
-/// Whether two readers call one function so. Names of Go's functions have dots of their own; symbol tables say of assembly how it is
-/// called, Go's own tables do not.
+/// Whether two readers call one function so. Names of Go's functions have dots of their own; symbol tables have their type parameters,
+/// and of assembly how it is called, Go's own tables do not.
 fn is_same(one: &str, other: &str) -> bool {
     let is_go = |name: &str| name.contains('.') && !name.starts_with('_') && !name.contains(['$', '@']);
     let [one, other] = [one, other].map(|name| name.strip_suffix(".abi0").unwrap_or(name));
-    one == other || !(is_go(one) && is_go(other)) && same_name(one, other)
+    if is_go(one) && is_go(other) { shown_name(one) == shown_name(other) } else { same_name(one, other) }
 }
 
 fn compare(path: &Path) {
