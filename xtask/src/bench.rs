@@ -4,6 +4,7 @@ mod bpf_stats;
 mod figure;
 mod memory_cgroup;
 mod once;
+mod symbols;
 mod unwind;
 
 use anyhow::{Result, ensure};
@@ -12,7 +13,7 @@ use nix::unistd::Uid;
 
 /// Measure the agent on this machine and print the figures beside their aims.
 ///
-/// Needs root: `sudo -E env PATH=$PATH cargo xtask bench once`, `… bench unwind`.
+/// Needs root: `sudo -E env PATH=$PATH cargo xtask bench once`, `… bench symbols`, `… bench unwind`.
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum What {
     Once(once::Options),
+    Symbols(symbols::Options),
     Unwind(unwind::Options),
 }
 
@@ -30,6 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(Uid::effective().is_root(), "measuring needs root: sudo -E env PATH=$PATH cargo xtask bench …");
     match &options.what {
         What::Once(options) => once::run(options),
+        What::Symbols(options) => symbols::run(options),
         What::Unwind(options) => unwind::run(options),
     }
 }

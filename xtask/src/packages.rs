@@ -38,6 +38,7 @@ pub(crate) const TEST_PACKAGES: &[Package] = &[
         name: "libc6-dbg",
         why: "debug information of the C library, compressed, in a file of its own",
     },
+    Package { name: "libpython3.11", why: "a large library whose names are compared with other readers'" },
     Package { name: "linux-perf", why: "perf: an oracle for samples and stacks" },
     Package { name: "bpftrace", why: "an oracle for counts of kernel events" },
 ];

@@ -19,6 +19,8 @@ pub use self::style::{NameStyle, without_arguments};
 pub const MAX_INPUT: usize = 8 * 1024;
 /// The longest demangled name, in bytes.
 pub const MAX_OUTPUT: usize = 16 * 1024;
+/// Room that a demangled name has from the beginning, at most.
+const MAX_ROOM: usize = 256;
 /// Nesting followed while a C++ name is read. The parser tries several readings at each level, so a name that is malformed at its
 /// innermost takes three times as long for every five levels: milliseconds and a few megabytes here, hours and gigabytes at 160.
 /// Of the 38,917 names of LLVM 22 and libstdc++ all stay below this, and all but 12 below 48.
@@ -119,7 +121,8 @@ fn demangle_stem(stem: &str) -> Option<String> {
     if !(stem.starts_with("_R") || stem.starts_with("_Z")) {
         return None;
     }
-    let mut name = Bounded(String::new());
+    // Most names get shorter.
+    let mut name = Bounded(String::with_capacity(stem.len().min(MAX_ROOM)));
     if let Some(rust) = rust_symbol(stem) {
         write!(name, "{rust:#}").ok()?;
     } else {

@@ -2,14 +2,19 @@
 //! together with `.dynsym`; `.dynsym` alone. A source that cannot be used is passed over, so it costs no name that is known
 //! without it.
 
+use std::io;
+use std::sync::Arc;
+
 use crate::process::module::Module;
 use crate::symbol::debug_file::{DebugFile, DebugFiles};
 use crate::symbol::elf::{
-    ElfError, ElfFile, ElfImage, ElfLimits, FunctionIndex, NameOrigin, SymtabKind, mini_debug_info,
+    ElfError, ElfFile, ElfImage, ElfLimits, FunctionIndex, NameOrigin, SymbolRef, SymtabKind, mini_debug_info,
 };
+use crate::symbol::function_names::FunctionNames;
 use crate::symbol::module_source::ModuleSource;
 use crate::symbol::packed_names::PackedNames;
 use crate::symbol::read_at::ReadAt;
+use crate::symbol::symbols::FunctionName;
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// Bytes of names that may be kept of a module's MiniDebugInfo.
@@ -101,51 +106,113 @@ impl ModuleNames {
         }))
     }
 
-    /// The name of the function at `address` as its file has it. `own` is the module's file and `image` its headers.
+    /// The names of the functions at `addresses`, which ascend, in their order. `own` is the module's file and `image` its headers.
+    /// What is in `known` is not read again, and what was read is there then.
     ///
     /// Of the module's file and its debug file one is open at a time.
-    pub(super) fn name(
+    pub(super) fn names(
         &self,
         module: &Module,
         own: &ModuleSource,
         image: &ElfImage,
-        address: u64,
-    ) -> Result<String, UnresolvedReason> {
-        let function = self.index.lookup(address).ok_or(self.absent)?;
-        let read = |source: &dyn ReadAt| self.index.name(source, &function);
-        let name = match (&self.symtab, function.origin()) {
-            (Symtab::DebugFile(file), NameOrigin::Symtab) => {
-                own.close();
-                match file.with(module, read) {
-                    Ok(Ok(name)) => return Ok(name),
-                    Ok(Err(_)) | Err(_) => return self.own_name(module, own, image, address),
+        addresses: &[u64],
+        known: &FunctionNames,
+    ) -> Vec<Result<Arc<FunctionName>, UnresolvedReason>> {
+        let found: Vec<_> = addresses.iter().map(|address| self.index.lookup(*address)).collect();
+        let mut functions: Vec<SymbolRef> = found.iter().flatten().copied().collect();
+        functions.sort_unstable_by_key(|function| function.start);
+        functions.dedup_by_key(|function| function.start);
+        let names = known.get(module.id, functions.iter().map(|function| function.start));
+        let mut names: Vec<_> = names.into_iter().map(|name| name.map(Ok)).collect();
+        for origin in [NameOrigin::Symtab, NameOrigin::Own] {
+            let missing = functions
+                .iter()
+                .zip(&names)
+                .filter(|(function, name)| name.is_none() && function.origin() == origin);
+            let mut missing: Vec<SymbolRef> = missing.map(|(function, _)| *function).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let read = self.read(module, own, image, origin, &mut missing);
+            let fresh: Vec<_> =
+                missing.iter().map(|function| function.start).zip(read.into_iter().map(named)).collect();
+            known.insert(
+                module.id,
+                fresh.iter().filter_map(|(start, name)| Some((*start, name.clone().ok()?))),
+            );
+            for (start, name) in fresh {
+                if let Ok(place) = functions.binary_search_by_key(&start, |function| function.start)
+                    && let Some(place) = names.get_mut(place)
+                {
+                    *place = Some(name);
                 }
             }
-            (Symtab::Mini(names), NameOrigin::Symtab) => read(names),
-            (Symtab::DebugFile(file), NameOrigin::Own) => {
-                file.close();
-                own.with(module, read)?
-            }
-            (Symtab::Own | Symtab::Mini(_), _) => own.with(module, read)?,
+        }
+        let name = |function: Option<SymbolRef>| {
+            let start = function.ok_or(self.absent)?.start;
+            let place = functions.binary_search_by_key(&start, |function| function.start);
+            let name = place.ok().and_then(|place| names.get(place)?.clone());
+            name.unwrap_or(Err(UnresolvedReason::Unreadable))
         };
-        name.map_err(|_| UnresolvedReason::Unreadable)
+        found.into_iter().map(name).collect()
     }
 
-    /// The name that the module's own file has, for when the debug file was taken away. It is indexed anew for each name:
-    /// that is seldom, and each name is remembered.
-    fn own_name(
+    /// Reads the names of `functions`, all of one origin, which are brought into the order of what is returned.
+    fn read(
         &self,
         module: &Module,
         own: &ModuleSource,
         image: &ElfImage,
-        address: u64,
-    ) -> Result<String, UnresolvedReason> {
+        origin: NameOrigin,
+        functions: &mut [SymbolRef],
+    ) -> Vec<Result<String, UnresolvedReason>> {
+        let mut read = |source: &dyn ReadAt| self.index.names(source, functions);
+        let names = match (&self.symtab, origin) {
+            (Symtab::DebugFile(file), NameOrigin::Symtab) => {
+                own.close();
+                let names = file.with(module, read);
+                return self.or_own_names(module, own, image, functions, names.unwrap_or_default());
+            }
+            (Symtab::Mini(names), NameOrigin::Symtab) => Ok(read(names)),
+            (Symtab::DebugFile(file), NameOrigin::Own) => {
+                file.close();
+                own.with(module, read)
+            }
+            (Symtab::Own | Symtab::Mini(_), _) => own.with(module, read),
+        };
+        match names {
+            Ok(names) => {
+                names.into_iter().map(|name| name.map_err(|_| UnresolvedReason::Unreadable)).collect()
+            }
+            Err(reason) => functions.iter().map(|_| Err(reason)).collect(),
+        }
+    }
+
+    /// `names` of `functions`; for those that are missing because the debug file was taken away the names that the module's own file
+    /// has. That is indexed anew: it is seldom, and each name is remembered.
+    fn or_own_names(
+        &self,
+        module: &Module,
+        own: &ModuleSource,
+        image: &ElfImage,
+        functions: &[SymbolRef],
+        names: Vec<io::Result<String>>,
+    ) -> Vec<Result<String, UnresolvedReason>> {
+        if names.len() == functions.len() && names.iter().all(Result::is_ok) {
+            return names.into_iter().map(|name| name.map_err(|_| UnresolvedReason::Gone)).collect();
+        }
         self.close();
-        let name = own.with(module, |source| {
-            let index = FunctionIndex::build(source, image, &ElfLimits::default()).ok()?;
-            index.name(source, &index.lookup(address)?).ok()
-        })?;
-        name.ok_or(UnresolvedReason::Gone)
+        let mut names = names.into_iter().map(Result::ok);
+        let found = own.with(module, |source| {
+            let index = FunctionIndex::build(source, image, &ElfLimits::default()).ok();
+            let own_name = |function: &SymbolRef| {
+                let index = index.as_ref()?;
+                index.name(source, &index.lookup(function.start)?).ok()
+            };
+            let mut name = |function| names.next().flatten().or_else(|| own_name(function));
+            functions.iter().map(|function| name(function).ok_or(UnresolvedReason::Gone)).collect()
+        });
+        found.unwrap_or_else(|reason| functions.iter().map(|_| Err(reason)).collect())
     }
 
     /// Whether names are in a file beside the module's own.
@@ -169,6 +236,10 @@ impl ModuleNames {
         };
         self.index.heap_bytes() + symtab
     }
+}
+
+fn named(raw: Result<String, UnresolvedReason>) -> Result<Arc<FunctionName>, UnresolvedReason> {
+    raw.map(|raw| Arc::new(FunctionName::of(raw)))
 }
 
 /// Why `error` leaves frames without a name.

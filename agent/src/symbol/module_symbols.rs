@@ -1,5 +1,6 @@
 //! One module, opened: its identity, its segments, its index of functions, and its debug information.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::process::module::{Module, ModuleKey};
@@ -7,11 +8,12 @@ use crate::symbol::debug_file::DebugFiles;
 use crate::symbol::demangle::demangle;
 use crate::symbol::dwarf::{DwarfCache, SourceLine};
 use crate::symbol::elf::{ElfError, ElfFile, ElfImage, ElfLimits};
-use crate::symbol::gopclntab::{GoLimits, GoLine, GoTable, shown_name};
+use crate::symbol::function_names::FunctionNames;
+use crate::symbol::gopclntab::{GoFunction, GoLimits, GoLine, GoTable, shown_name};
 use crate::symbol::module_lines::ModuleLines;
 use crate::symbol::module_names::{ModuleNames, reason};
 use crate::symbol::module_source::ModuleSource;
-use crate::symbol::symbols::{ModuleInfo, Symbols};
+use crate::symbol::symbols::{FunctionName, ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// What opening a module led to.
@@ -48,33 +50,47 @@ impl ModuleSymbols {
         Self { info: Arc::new(info), contents }
     }
 
-    /// What `module`, which was opened as this, has at `file_offset`; with lines and inlined functions if there is a cache for
-    /// debug information. It is shown as `shown`, which is another path where two files have the same content.
+    /// Tells `found` what `module`, which was opened as this, has at each of `file_offsets`, which ascend, in their order, until it
+    /// says that nobody listens; with lines and inlined functions if there is a cache for debug information. The module is shown as
+    /// `shown`, which is another path where two files have the same content.
     pub(super) fn symbols(
         &self,
         module: &Module,
         shown: &ModuleKey,
-        file_offset: u64,
-        debug: Option<&DebugSources<'_>>,
-    ) -> Symbols {
+        file_offsets: &[u64],
+        sources: &NameSources<'_>,
+        found: &mut dyn FnMut(Symbols) -> bool,
+    ) {
         let info = self.info_as(shown);
         let unnamed = |offset, reason| Symbols::unnamed(info.clone(), offset, reason);
         let contents = match &self.contents {
             Ok(contents) => contents,
-            Err(reason) => return unnamed(file_offset, *reason),
+            Err(reason) => {
+                let _listens = file_offsets.iter().all(|offset| found(unnamed(*offset, *reason)));
+                return;
+            }
         };
-        let Some(address) = contents.image.file_offset_to_address(file_offset) else {
-            return unnamed(file_offset, UnresolvedReason::Malformed);
-        };
-        let symbols = if let Some(raw) = contents.go_name(module, address) {
-            let name = shown_name(&demangle(&raw)).into_owned();
-            Symbols::named(info.clone(), address, name, raw)
-        } else {
-            contents.native_symbols(module, &info, address)
-        };
-        match debug.and_then(|debug| contents.lines(module, address, debug)) {
-            Some(lines) => symbols.with_lines(lines),
-            None => symbols,
+        let to_address = |offset: &u64| contents.image.file_offset_to_address(*offset);
+        let addresses: Vec<_> = file_offsets.iter().map(to_address).collect();
+        let mapped: Vec<u64> = addresses.iter().flatten().copied().collect();
+        let mut names = contents.names(module, &mapped, sources.functions).into_iter();
+        for (offset, address) in file_offsets.iter().zip(addresses) {
+            let symbols = match address.map(|address| (address, names.next())) {
+                None => unnamed(*offset, UnresolvedReason::Malformed),
+                Some((address, name)) => {
+                    let symbols = match name.unwrap_or(Err(UnresolvedReason::Unreadable)) {
+                        Ok(function) => Symbols::named(info.clone(), address, function),
+                        Err(reason) => unnamed(address, reason),
+                    };
+                    match sources.debug.and_then(|debug| contents.lines(module, address, debug)) {
+                        Some(lines) => symbols.with_lines(lines),
+                        None => symbols,
+                    }
+                }
+            };
+            if !found(symbols) {
+                return;
+            }
         }
     }
 
@@ -142,18 +158,50 @@ impl Contents {
         info
     }
 
-    fn native_symbols(&self, module: &Module, info: &Arc<ModuleInfo>, address: u64) -> Symbols {
-        match self.names.name(module, &self.source, &self.image, address) {
-            Ok(raw) => Symbols::named(info.clone(), address, demangle(&raw).into_owned(), raw),
-            Err(reason) => Symbols::unnamed(info.clone(), address, reason),
+    /// The names of the functions at `addresses`, in their order.
+    fn names(
+        &self,
+        module: &Module,
+        addresses: &[u64],
+        known: &FunctionNames,
+    ) -> Vec<Result<Arc<FunctionName>, UnresolvedReason>> {
+        let native =
+            |addresses: &[u64]| self.names.names(module, &self.source, &self.image, addresses, known);
+        if self.go.is_none() {
+            return native(addresses);
         }
+        let go = self.go_names(module, addresses);
+        let others: Vec<u64> = addresses
+            .iter()
+            .zip(&go)
+            .filter(|(_, name)| name.is_none())
+            .map(|(address, _)| *address)
+            .collect();
+        let mut others = native(&others).into_iter();
+        let other = |name: Option<_>| name.map(Ok).or_else(|| others.next());
+        go.into_iter().map(other).map(|name| name.unwrap_or(Err(UnresolvedReason::Unreadable))).collect()
     }
 
     /// What Go's own tables say, which are there in stripped programs too: the same names then, and those that Go's tools show.
-    fn go_name(&self, module: &Module, address: u64) -> Option<String> {
+    fn go_names(&self, module: &Module, addresses: &[u64]) -> Vec<Option<Arc<FunctionName>>> {
+        // Of the function that was found last.
+        let mut last: Option<(Range<u64>, Arc<FunctionName>)> = None;
+        let name = |address: &u64| {
+            if last.as_ref().is_none_or(|(range, _)| !range.contains(address)) {
+                last = self.go_function(module, *address).map(|GoFunction { entry, end, name: raw }| {
+                    let name = shown_name(&demangle(&raw)).into_owned();
+                    (entry..end, Arc::new(FunctionName { name, system_name: raw }))
+                });
+            }
+            last.as_ref().map(|(_, name)| name.clone())
+        };
+        addresses.iter().map(name).collect()
+    }
+
+    fn go_function(&self, module: &Module, address: u64) -> Option<GoFunction> {
         let go = self.go.as_ref()?;
         match self.source.with(module, |bytes| go.function_at(bytes, address)).ok()? {
-            Ok(function) => function.map(|function| function.name).filter(|name| !name.is_empty()),
+            Ok(function) => function.filter(|function| !function.name.is_empty()),
             Err(error) => {
                 tracing::debug!(module = ?module.key, address, %error, "cannot use Go's tables");
                 None
@@ -176,6 +224,13 @@ impl Contents {
             .get_or_init(|| ModuleLines::open(module, &self.source, &self.image, debug.files, debug.cache));
         lines.lines(module, &self.source, address, debug.cache)
     }
+}
+
+/// Where names and lines come from and are kept.
+pub(super) struct NameSources<'a> {
+    pub(super) functions: &'a FunctionNames,
+    /// None when nobody wants lines.
+    pub(super) debug: Option<&'a DebugSources<'a>>,
 }
 
 /// Where debug information comes from and is kept.

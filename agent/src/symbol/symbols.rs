@@ -37,7 +37,7 @@ impl ModuleInfo {
     }
 }
 
-/// A function's name.
+/// A function's name, which all frames in the function share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
     /// For people: demangled, or `module+0xoffset`.
@@ -46,11 +46,23 @@ pub struct FunctionName {
     pub system_name: String,
 }
 
+impl FunctionName {
+    /// The function that is called `system_name` in a symbol table.
+    pub fn of(system_name: String) -> Self {
+        Self { name: demangle(&system_name).into_owned(), system_name }
+    }
+
+    /// Bytes on the heap, its own among them.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.name.capacity() + self.system_name.capacity()
+    }
+}
+
 /// One function of a frame, and where in its source the frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFrame {
     /// The function; its name is never empty.
-    pub function: FunctionName,
+    pub function: Arc<FunctionName>,
     /// Path of the source file as the compiler had it, where debug information tells.
     pub file: Option<Arc<str>>,
     /// Line in `file`, from 1; 0 where it is not known.
@@ -58,8 +70,13 @@ pub struct SourceFrame {
 }
 
 impl SourceFrame {
-    fn without_line(name: String, system_name: String) -> Self {
-        Self { function: FunctionName { name, system_name }, file: None, line: 0 }
+    fn without_line(function: Arc<FunctionName>) -> Self {
+        Self { function, file: None, line: 0 }
+    }
+
+    /// A function of which only that is known what it is to be called.
+    fn called(name: String) -> Self {
+        Self::without_line(Arc::new(FunctionName { name, system_name: String::new() }))
     }
 }
 
@@ -81,8 +98,8 @@ pub struct Symbols {
 
 impl Symbols {
     /// A frame whose function is known.
-    pub fn named(module: Arc<ModuleInfo>, address: u64, name: String, system_name: String) -> Self {
-        let frames = [SourceFrame::without_line(name, system_name)].into();
+    pub fn named(module: Arc<ModuleInfo>, address: u64, function: Arc<FunctionName>) -> Self {
+        let frames = [SourceFrame::without_line(function)].into();
         Self { module: Some(module), address, frames, unresolved: None }
     }
 
@@ -90,13 +107,13 @@ impl Symbols {
     /// the module is loaded.
     pub fn unnamed(module: Arc<ModuleInfo>, offset: u64, reason: UnresolvedReason) -> Self {
         let name = format!("{}+{offset:#x}", module.short_name());
-        let frames = [SourceFrame::without_line(name, String::new())].into();
+        let frames = [SourceFrame::called(name)].into();
         Self { module: Some(module), address: offset, frames, unresolved: Some(reason) }
     }
 
     /// A frame of which not even the module is known.
     pub fn marker(name: &str, unresolved: Option<UnresolvedReason>) -> Self {
-        let frames = [SourceFrame::without_line(name.to_owned(), String::new())].into();
+        let frames = [SourceFrame::called(name.to_owned())].into();
         Self { module: None, address: 0, frames, unresolved }
     }
 
@@ -110,13 +127,11 @@ impl Symbols {
         let mut frames: Vec<_> = lines
             .into_iter()
             .map(|SourceLine { function, file, line, .. }| {
-                let system_name = function.unwrap_or_default();
-                let name = if system_name.is_empty() {
-                    INLINED.to_owned()
-                } else {
-                    demangle(&system_name).into_owned()
+                let function = match function {
+                    Some(system_name) if !system_name.is_empty() => FunctionName::of(system_name),
+                    _ => FunctionName { name: INLINED.to_owned(), system_name: String::new() },
                 };
-                SourceFrame { function: FunctionName { name, system_name }, file, line }
+                SourceFrame { function: Arc::new(function), file, line }
             })
             .collect();
         let (Some(outermost), Some(known)) = (frames.last_mut(), self.frames.last_mut()) else { return self };
@@ -132,16 +147,19 @@ impl Symbols {
     /// With functions called in this style.
     #[must_use]
     pub fn in_style(mut self, style: NameStyle) -> Self {
-        self.frames.iter_mut().for_each(|frame| style.apply(&mut frame.function));
+        if style != NameStyle::default() {
+            for frame in &mut self.frames {
+                style.apply(Arc::make_mut(&mut frame.function));
+            }
+        }
         self
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        let names = |function: &FunctionName| function.name.capacity() + function.system_name.capacity();
-        // Frames of one unit share their files' names; they are counted with each, so as not to count too little.
+        // Frames share their functions' names and their files'; they are counted with each, so as not to count too little.
         let file = |file: &Arc<str>| file.len() + 2 * size_of::<usize>();
-        let each = |frame: &SourceFrame| names(&frame.function) + frame.file.as_ref().map_or(0, file);
+        let each = |frame: &SourceFrame| frame.function.heap_bytes() + frame.file.as_ref().map_or(0, file);
         size_of_val(&*self.frames) + self.frames.iter().map(each).sum::<usize>()
     }
 }
@@ -166,7 +184,7 @@ mod tests {
     /// The symbol table names the function that holds the code, debug information what is inlined there, demangled.
     #[test]
     fn the_symbol_table_wins() {
-        let symbols = Symbols::named(module(), 16, "outer".into(), "outer".into());
+        let symbols = Symbols::named(module(), 16, Arc::new(FunctionName::of("outer".into())));
         let symbols = symbols.with_lines(vec![line("_ZN3foo3barEv", 3), line("", 5), line("other", 7)]);
         assert_eq!(shown(&symbols), [("foo::bar", 3), ("[inlined]", 5), ("outer", 7)]);
         assert_eq!(symbols.frames[0].function.system_name, "_ZN3foo3barEv");

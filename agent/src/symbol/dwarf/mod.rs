@@ -29,7 +29,7 @@ mod sections;
 mod split;
 mod supplement;
 #[cfg(test)]
-mod tests;
+pub(in crate::symbol) mod tests;
 mod unit;
 mod unit_index;
 mod unit_scan;

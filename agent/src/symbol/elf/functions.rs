@@ -105,15 +105,33 @@ pub(super) struct StringTables {
 impl StringTables {
     /// `source` is the file that `name` lies in: [`Name::origin`] says which.
     pub(super) fn read(&self, source: &dyn ReadAt, name: Name, max: usize) -> io::Result<Vec<u8>> {
-        match name.origin() {
-            NameOrigin::Own => self.dynsym.read(source, name.offset(), max),
-            NameOrigin::Symtab => {
-                let mut name = self.symtab.read(source, name.offset(), max)?;
-                name.truncate(without_version(&name));
-                Ok(name)
-            }
+        let bytes = self.table(name.origin()).read(source, name.offset(), max)?;
+        Ok(finish(name, bytes))
+    }
+
+    /// The names of the `symbols`, of which all are in `source`, in their order.
+    fn read_all(&self, source: &dyn ReadAt, symbols: &[SymbolRef]) -> Vec<io::Result<Vec<u8>>> {
+        let Some(first) = symbols.first() else { return Vec::new() };
+        let offsets: Vec<u64> = symbols.iter().map(|symbol| symbol.name.offset()).collect();
+        let names = self.table(first.origin()).read_all(source, &offsets, Strings::MAX_NAME);
+        let finish = |(symbol, bytes): (&SymbolRef, io::Result<_>)| Ok(finish(symbol.name, bytes?));
+        symbols.iter().zip(names).map(finish).collect()
+    }
+
+    fn table(&self, origin: NameOrigin) -> &Strings {
+        match origin {
+            NameOrigin::Own => &self.dynsym,
+            NameOrigin::Symtab => &self.symtab,
         }
     }
+}
+
+/// The bytes of `name` without a version.
+fn finish(name: Name, mut bytes: Vec<u8>) -> Vec<u8> {
+    if name.origin() == NameOrigin::Symtab {
+        bytes.truncate(without_version(&bytes));
+    }
+    bytes
 }
 
 /// How much of a name of `.symtab` is left without the version that linkers append to it there (`fopen@@GLIBC_2.2.5`); in
@@ -275,13 +293,15 @@ impl FunctionIndex {
     /// replaced; `name@plt` for a PLT stub. `source` is the file that the index was built from; of two the one that
     /// [`SymbolRef::origin`] says.
     pub fn name(&self, source: &dyn ReadAt, symbol: &SymbolRef) -> io::Result<String> {
-        let name = self.strings.read(source, symbol.name, Strings::MAX_NAME)?;
-        let mut name = String::from_utf8(name)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        if symbol.name.class() == Class::PltStub {
-            name.push_str("@plt");
-        }
-        Ok(name)
+        Ok(text(symbol, self.strings.read(source, symbol.name, Strings::MAX_NAME)?))
+    }
+
+    /// The names of `symbols`, which are brought into the order in which the file has them, so that names which lie close together
+    /// cost one read. `symbols` are all of one [origin](SymbolRef::origin), and `source` is the file that this says.
+    pub fn names(&self, source: &dyn ReadAt, symbols: &mut [SymbolRef]) -> Vec<io::Result<String>> {
+        symbols.sort_unstable_by_key(|symbol| symbol.name.offset());
+        let names = self.strings.read_all(source, symbols);
+        symbols.iter().zip(names).map(|(symbol, name)| Ok(text(symbol, name?))).collect()
     }
 
     fn symbol(&self, entry: &Entry) -> SymbolRef {
@@ -289,4 +309,13 @@ impl FunctionIndex {
         let start = self.base.wrapping_add(u64::from(entry.start));
         SymbolRef { start, size: u64::from(entry.size), name: entry.name }
     }
+}
+
+fn text(symbol: &SymbolRef, name: Vec<u8>) -> String {
+    let mut name = String::from_utf8(name)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    if symbol.name.class() == Class::PltStub {
+        name.push_str("@plt");
+    }
+    name
 }

@@ -1,5 +1,6 @@
 //! Reading a file's tables, record by record, within bounds.
 
+use std::ffi::CStr;
 use std::io;
 
 use object::pod::{self, Pod};
@@ -9,6 +10,13 @@ use crate::symbol::read_at::ReadAt;
 
 /// Bytes read at once: enough to make the system call cheap, little enough to forget.
 const CHUNK: usize = 32 * 1024;
+
+/// Bytes that most names fit in.
+const SHORT_NAME: u64 = 256;
+/// Bytes between two names that it costs less to read than to leave out.
+const NEAR: u64 = 2 * 1024;
+/// Bytes of names that are read at once.
+const STRETCH: u64 = 32 * 1024;
 
 /// A table within a file, known to lie inside it.
 #[derive(Clone, Copy, Debug)]
@@ -135,13 +143,52 @@ impl Strings {
         (self.offset, self.size)
     }
 
+    /// For each of `offsets`, in their order, the bytes there up to a NUL, or the first `max` of them. Where offsets ascend and
+    /// lie close together they cost one read.
+    pub(super) fn read_all(
+        &self,
+        source: &dyn ReadAt,
+        offsets: &[u64],
+        max: usize,
+    ) -> Vec<io::Result<Vec<u8>>> {
+        let mut names = Vec::with_capacity(offsets.len());
+        let mut stretch = Vec::new();
+        let mut rest = offsets;
+        while let Some((&first, _)) = rest.split_first() {
+            let near = rest.windows(2).take_while(|two| is_near(first, two)).count() + 1;
+            let (together, others) = rest.split_at(near);
+            self.read_stretch(source, together, &mut stretch);
+            for offset in together {
+                let bytes = stretch.get((offset - first) as usize..).unwrap_or_default();
+                names.push(match CStr::from_bytes_until_nul(bytes) {
+                    Ok(name) if name.count_bytes() <= max => Ok(name.to_bytes().to_vec()),
+                    // It is longer than most, or cannot be read.
+                    _ => self.read(source, *offset, max),
+                });
+            }
+            rest = others;
+        }
+        names
+    }
+
+    /// Reads from the first of `offsets` on as far as most names at the last one go; nothing where that is not possible.
+    fn read_stretch(&self, source: &dyn ReadAt, offsets: &[u64], stretch: &mut Vec<u8>) {
+        stretch.clear();
+        let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else { return };
+        let end = last.saturating_add(SHORT_NAME).min(self.size);
+        let Some(bytes) = end.checked_sub(*first) else { return };
+        stretch.resize(bytes as usize, 0);
+        if source.read_exact_at(self.offset + first, stretch).is_err() {
+            stretch.clear();
+        }
+    }
+
     /// The bytes at `offset` up to a NUL, or the first `max` of them.
     pub(super) fn read(&self, source: &dyn ReadAt, offset: u64, max: usize) -> io::Result<Vec<u8>> {
         let mut name = Vec::new();
         let mut room = self.size.checked_sub(offset).filter(|&room| room > 0).ok_or_else(outside)?;
         let mut position = self.offset + offset;
-        // Most names fit the first read.
-        let mut chunk = 128;
+        let mut chunk = SHORT_NAME;
         while name.len() < max {
             let wanted = room.min(chunk).min((max - name.len()) as u64);
             if wanted == 0 {
@@ -160,6 +207,14 @@ impl Strings {
             chunk = 4096;
         }
         Ok(name)
+    }
+}
+
+/// Whether the second of two offsets is read together with the first one and with the `start` of the stretch.
+fn is_near(start: u64, two: &[u64]) -> bool {
+    match two {
+        [one, other] => (*one..=one.saturating_add(NEAR)).contains(other) && other - start <= STRETCH,
+        _ => false,
     }
 }
 

@@ -50,7 +50,7 @@ pub struct JitProcessId {
 pub struct JitNames {
     processes: Mutex<ByteLru<JitProcessId, Arc<Mutex<JitProcess>>>>,
     open: Mutex<LruCache<JitProcessId, Weak<Mutex<JitProcess>>>>,
-    names: Mutex<ByteLru<NamePlace, FunctionName>>,
+    names: Mutex<ByteLru<NamePlace, Arc<FunctionName>>>,
     /// Bytes that the tables of one process may take.
     limit: usize,
     requests: Option<PerfMapRequests>,
@@ -81,7 +81,7 @@ impl JitNames {
 
     /// The function whose code is at `address` of `process` now; else why that is not known. The answer may be another one a second
     /// later: code is made and replaced all the time.
-    pub fn find(&self, process: JitProcessId, address: u64) -> Result<FunctionName, UnresolvedReason> {
+    pub fn find(&self, process: JitProcessId, address: u64) -> Result<Arc<FunctionName>, UnresolvedReason> {
         self.find_at(process, address, Instant::now())
     }
 
@@ -90,7 +90,7 @@ impl JitNames {
         id: JitProcessId,
         address: u64,
         now: Instant,
-    ) -> Result<FunctionName, UnresolvedReason> {
+    ) -> Result<Arc<FunctionName>, UnresolvedReason> {
         let entry = self.process(id);
         let mut process = lock(&entry);
         process.look(now, self.limit);
@@ -110,18 +110,21 @@ impl JitNames {
         found
     }
 
-    fn name(&self, process: &mut JitProcess, place: NamePlace) -> Result<FunctionName, UnresolvedReason> {
+    fn name(
+        &self,
+        process: &mut JitProcess,
+        place: NamePlace,
+    ) -> Result<Arc<FunctionName>, UnresolvedReason> {
         if let Some(name) = lock(&self.names).get(&place) {
             return Ok(name.clone());
         }
         let written =
             process.name(place).filter(|name| !name.text.is_empty()).ok_or(UnresolvedReason::Gone)?;
         let name = readable(&written.text).into_owned();
-        let name = FunctionName { name, system_name: written.text };
+        let name = Arc::new(FunctionName { name, system_name: written.text });
         // More of a name without an end may be written yet.
         if written.is_whole {
-            let bytes = name.name.capacity() + name.system_name.capacity();
-            lock(&self.names).insert(place, name.clone(), bytes);
+            lock(&self.names).insert(place, name.clone(), name.heap_bytes());
         }
         Ok(name)
     }

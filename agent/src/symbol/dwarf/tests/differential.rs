@@ -48,9 +48,10 @@ fn place(place: &str) -> (&str, &str) {
 }
 
 /// The last component of a name without template arguments, demangled or not: what is left of a name for whose function the
-/// compiler wrote no linkage name (`transform<…>` for what is a template over a lambda).
+/// compiler wrote no linkage name (`transform<…>` for what is a template over a lambda; closures have numbers in debug information and
+/// none in symbol tables).
 fn stem(name: &str) -> String {
-    let name = crate::symbol::demangle::demangle(function(name)).into_owned();
+    let name = crate::symbol::demangle::demangle(function(name)).replace("->", "");
     let mut depth = 0;
     let kept: String = name
         .chars()
@@ -59,10 +60,12 @@ fn stem(name: &str) -> String {
             depth == 0 && *letter != '>'
         })
         .collect();
-    kept.rsplit("::").next().unwrap_or_default().trim().to_owned()
+    let last = kept.rsplit("::").next().unwrap_or_default().trim().trim_end_matches("{{vtable.shim}}");
+    if last.starts_with("{closure#") { "{{closure}}".to_owned() } else { last.to_owned() }
 }
 
-fn same_name(ours: &str, theirs: &str) -> bool {
+/// Whether two readers call one function so.
+pub(in crate::symbol) fn same_name(ours: &str, theirs: &str) -> bool {
     let is_linkage = |name: &str| name.starts_with("_Z") || name.starts_with("_R");
     // An entry of hand-written assembly has lines and no function.
     function(ours) == function(theirs)

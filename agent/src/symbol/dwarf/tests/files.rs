@@ -16,7 +16,7 @@ use crate::symbol::elf::{ElfImage, ElfLimits, FunctionIndex};
 use crate::symbol::read_at::FileAt;
 
 /// Set to anything: 10,000 addresses of every file are compared, which takes minutes.
-pub(super) const ALL: &str = "NODEPROF_DWARF_ALL";
+pub(in crate::symbol) const ALL: &str = "NODEPROF_DWARF_ALL";
 
 /// What the whole of the caches may take in tests, as `--symbol-memory` gives it by default.
 pub(super) const BUDGET: usize = 12 << 20;
@@ -132,10 +132,10 @@ fn names_by_address(path: &Path) -> HashMap<u64, Vec<String>> {
 }
 
 /// xorshift64*: the same numbers every time.
-pub(super) struct Random(pub(super) u64);
+pub(in crate::symbol) struct Random(pub(in crate::symbol) u64);
 
 impl Random {
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(in crate::symbol) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -152,7 +152,7 @@ pub(super) fn libc_debug() -> Option<PathBuf> {
 }
 
 /// The separate debug file of `path`, by build id.
-pub(super) fn debug_file(path: &Path) -> Option<PathBuf> {
+pub(in crate::symbol) fn debug_file(path: &Path) -> Option<PathBuf> {
     let file = FileAt::new(File::open(path).ok()?).ok()?;
     let image = ElfImage::parse(&file, &ElfLimits::default()).ok()?;
     let id = image.build_id()?.to_string();
@@ -162,7 +162,7 @@ pub(super) fn debug_file(path: &Path) -> Option<PathBuf> {
 }
 
 /// Compiles `source` with `command` into `name` in `directory`; None where there is no such compiler.
-pub(super) fn compile(
+pub(in crate::symbol) fn compile(
     directory: &Path,
     command: &[&str],
     source: (&str, &str),
@@ -185,7 +185,7 @@ pub(super) fn compile(
 }
 
 /// C++ with containers, algorithms and lambdas that are inlined ten deep.
-pub(super) const CPP: &str = r#"
+pub(in crate::symbol) const CPP: &str = r#"
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -240,7 +240,7 @@ int main(int argc, char **argv) {
 "#;
 
 /// Rust with iterators, closures and generic collections.
-pub(super) const RUST: &str = r#"
+pub(in crate::symbol) const RUST: &str = r#"
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! Lines and chains against other readers of DWARF, against programs made for one rule each, and against broken files.
 
-mod differential;
-mod files;
+pub(in crate::symbol) mod differential;
+pub(in crate::symbol) mod files;
 mod hostile;
-mod oracles;
+pub(in crate::symbol) mod oracles;
 mod rules;

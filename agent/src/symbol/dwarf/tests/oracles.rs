@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A function and `file:line`, innermost first. Empty where nothing is known.
-pub(super) type Chain = Vec<(String, String)>;
+pub(in crate::symbol) type Chain = Vec<(String, String)>;
 
 /// What an oracle says of each of `addresses`; None where it is not installed.
-pub(super) fn gnu(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
+pub(in crate::symbol) fn gnu(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
     // `-a` prints each address before what it says of it.
     let output = ask("addr2line", &["-a", "-f", "-i", "-e"], path, addresses)?;
     let mut chains: Vec<Chain> = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn gnu(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
 }
 
 /// The same of LLVM's.
-pub(super) fn llvm(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
+pub(in crate::symbol) fn llvm(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
     let options = ["--no-demangle", "--functions=linkage", "--inlines", "--output-style=LLVM", "-e"];
     let output = ask("llvm-symbolizer", &options, path, addresses)?;
     let chains = output.trim_end_matches('\n').split("\n\n").map(|chain| {
@@ -47,7 +47,7 @@ pub(super) fn llvm(path: &Path, addresses: &[u64]) -> Option<Vec<Chain>> {
 }
 
 /// The same of blazesym's, a library that keeps whole files' debug information in memory.
-pub(super) fn blazesym(path: &Path, addresses: &[u64]) -> Vec<Chain> {
+pub(in crate::symbol) fn blazesym(path: &Path, addresses: &[u64]) -> Vec<Chain> {
     use blazesym::symbolize::source::{Elf, Source};
     use blazesym::symbolize::{CodeInfo, Input, Symbolized, Symbolizer};
     let place = |code: Option<&CodeInfo<'_>>| {
