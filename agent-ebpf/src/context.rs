@@ -1,9 +1,11 @@
 //! The contexts that programs run in. What interrupts what decides who shares a ring and a scratch record.
 //!
 //! ```text
-//! timer   an interrupt: nothing of ours interrupts it on its CPU          a record a CPU
-//! task    a probe in a task's own code: preempted from Linux 6.0 on,      records from a pool
-//!         and interrupted by timers
+//! timer      an interrupt: nothing of ours interrupts it on its CPU          a record a CPU
+//! scheduler  the switch of tasks: interrupts are off, the run queue's lock   a record a CPU
+//!            is held
+//! task       a probe in a task's own code: preempted from Linux 6.0 on,      records from a pool
+//!            and interrupted by timers
 //! ```
 
 use agent_ebpf::{SlotUse, slot};
@@ -19,6 +21,10 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 static TIMER_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Records of programs that run while tasks are switched.
+#[map]
+static SCHEDULER_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// Records of programs that run in a task's own context.
 #[map]
 static TASK_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -33,8 +39,15 @@ static SLOT_USES: Array<SlotUse> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(1, 0);
 
+/// Set by the agent before loading: one more than the highest possible CPU number.
+#[unsafe(no_mangle)]
+static POSSIBLE_CPUS: u32 = 1;
+
 /// A context: its ring, and how it comes by a scratch record.
 pub(crate) trait Context {
+    /// Whether there is time to copy a task's stack, which the agent needs to finish a walk.
+    const COPIES_STACKS: bool;
+
     /// The ring that its records go to.
     fn ring() -> *mut core::ffi::c_void;
     /// A scratch record that nobody else uses until it is given back; `None` when there is none.
@@ -47,27 +60,42 @@ pub(crate) trait Context {
 pub(crate) struct Timer;
 
 impl Context for Timer {
+    const COPIES_STACKS: bool = true;
+
     #[inline(always)]
     fn ring() -> *mut core::ffi::c_void {
         (&raw const TIMER_RING).cast_mut().cast()
     }
 
-    /// A plain count is enough: whatever interrupts the program on this CPU has ended when it goes on, so claims nest like
-    /// brackets.
     #[inline(always)]
     fn claim() -> Option<u32> {
         // SAFETY: a helper without arguments.
-        let slot = slot::of_timer(unsafe { bpf_get_smp_processor_id() });
-        let uses = SLOT_USES.get_ptr_mut(slot)?;
-        // SAFETY: this CPU's element, which only this CPU writes.
-        unsafe {
-            let (begun, ended) = (&raw mut (*uses).begun, &raw const (*uses).ended);
-            if core::ptr::read_volatile(begun) != core::ptr::read_volatile(ended) {
-                return None;
-            }
-            core::ptr::write_volatile(begun, core::ptr::read_volatile(begun) + 1);
-        }
-        Some(slot)
+        claim_of_cpu(slot::of_timer(unsafe { bpf_get_smp_processor_id() }))
+    }
+
+    #[inline(always)]
+    fn give_back(slot: u32) {
+        note_end(slot);
+    }
+}
+
+/// The switch of tasks.
+pub(crate) struct Scheduler;
+
+impl Context for Scheduler {
+    const COPIES_STACKS: bool = false;
+
+    #[inline(always)]
+    fn ring() -> *mut core::ffi::c_void {
+        (&raw const SCHEDULER_RING).cast_mut().cast()
+    }
+
+    #[inline(always)]
+    fn claim() -> Option<u32> {
+        // SAFETY: a helper without arguments, and a static in `.rodata`.
+        let (cpu, cpus) =
+            unsafe { (bpf_get_smp_processor_id(), core::ptr::read_volatile(&raw const POSSIBLE_CPUS)) };
+        claim_of_cpu(slot::of_scheduler(cpu, cpus))
     }
 
     #[inline(always)]
@@ -80,6 +108,8 @@ impl Context for Timer {
 pub(crate) struct Task;
 
 impl Context for Task {
+    const COPIES_STACKS: bool = true;
+
     #[inline(always)]
     fn ring() -> *mut core::ffi::c_void {
         (&raw const TASK_RING).cast_mut().cast()
@@ -112,6 +142,22 @@ impl Task {
         // SAFETY: the program has claimed the record, so nobody else writes its element.
         SLOT_USES.get_ptr_mut(slot).map(|uses| unsafe { &mut *uses })
     }
+}
+
+/// Claims a record that only this CPU uses, and only in this context. A plain count is enough: whatever interrupts the program on
+/// this CPU has ended when it goes on, so claims nest like brackets.
+#[inline(always)]
+fn claim_of_cpu(slot: u32) -> Option<u32> {
+    let uses = SLOT_USES.get_ptr_mut(slot)?;
+    // SAFETY: this CPU's element, which only this CPU writes.
+    unsafe {
+        let (begun, ended) = (&raw mut (*uses).begun, &raw const (*uses).ended);
+        if core::ptr::read_volatile(begun) != core::ptr::read_volatile(ended) {
+            return None;
+        }
+        core::ptr::write_volatile(begun, core::ptr::read_volatile(begun) + 1);
+    }
+    Some(slot)
 }
 
 #[inline(always)]

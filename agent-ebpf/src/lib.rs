@@ -31,6 +31,12 @@ pub mod kind {
     pub const SLICE: u16 = 2;
     /// A task came by an instruction that is watched.
     pub const PROBE: u16 = 3;
+    /// A task left its CPU: the stack with which it waits.
+    pub const LEAVE: u16 = 4;
+    /// A wait is over. Not a sample: see [`Wait`](super::Wait).
+    pub const WAIT: u16 = 5;
+    /// A task has ended. Not a sample: a [`Wait`](super::Wait), and its [`WaitTotal`](super::WaitTotal)s, behind it.
+    pub const TASK_END: u16 = 6;
 }
 
 /// Bits of [`SampleHeader::flags`].
@@ -145,6 +151,128 @@ pub struct SlicePiece {
     pub slot: u16,
 }
 
+/// Why a task does not run: how the kernel had it at its switch.
+pub mod wait_state {
+    /// It could run: others do, or it was throttled.
+    pub const RUNNABLE: u16 = 0;
+    /// It sleeps until something happens.
+    pub const SLEEP: u16 = 1;
+    /// It waits for something in the kernel and cannot be interrupted.
+    pub const DISK: u16 = 2;
+    /// The same, and the kernel accounts it as input or output.
+    pub const IO: u16 = 3;
+    /// It is stopped or traced.
+    pub const STOPPED: u16 = 4;
+    /// How many there are.
+    pub const COUNT: usize = 5;
+}
+
+/// Waits of one task in one state that were shorter than `LONG_WAIT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitTotal {
+    /// How many have ended.
+    pub count: u64,
+    /// How long they were together.
+    pub nanoseconds: u64,
+}
+
+/// A task that leaves CPUs and comes back. The value of the map of tasks, by thread id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskWaits {
+    /// When it left its CPU, `CLOCK_MONOTONIC` nanoseconds; 0 while it runs.
+    pub left: u64,
+    /// One of [`wait_state`], of the wait that began then.
+    pub state: u16,
+    /// Not 0 when a stack was taken and written at the beginning of that wait.
+    pub sampled: u16,
+    /// Of how many waits one has its stack taken.
+    pub every: u32,
+    /// The epoch that `switches` is about.
+    pub epoch: u32,
+    /// How often it has left its CPU in that epoch.
+    pub switches: u32,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Waits that have ended and were short, by state.
+    pub totals: [WaitTotal; wait_state::COUNT],
+    /// The thread's name when it first left a CPU.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// The end of a wait. Written for those whose stack was taken, and for those that were long. The members that [`SampleHeader`] has
+/// too lie in the same places. Where no stack was taken, `kernel_frames` addresses (`u64`, leaf first) follow: where the task had
+/// waited in the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// When it began, `CLOCK_MONOTONIC` nanoseconds: the time of the sample with the stack.
+    pub began: u64,
+    /// When it ended.
+    pub timestamp: u64,
+    /// The stack was taken with a probability of one in so many; 0: it was not.
+    pub every: u32,
+    /// One of [`wait_state`].
+    pub state: u16,
+    /// Kernel addresses that follow.
+    pub kernel_frames: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The CPU where it ended.
+    pub cpu: u32,
+    /// [`kind::WAIT`] or [`kind::TASK_END`].
+    pub kind: u16,
+    /// Bits of [`flag`].
+    pub flags: u16,
+    /// The thread's name, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// What the scheduler program counted on one CPU.
+///
+/// `switches == idle + not_selected + ended + begun + table_full`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchCounters {
+    /// Switches from one task to another.
+    pub switches: u64,
+    /// Of them, from the idle task.
+    pub idle: u64,
+    /// From a task outside the selection, or from the agent itself.
+    pub not_selected: u64,
+    /// From a task that has ended.
+    pub ended: u64,
+    /// Waits that began.
+    pub begun: u64,
+    /// Waits that began and that there was no room for in the map of tasks.
+    pub table_full: u64,
+    /// Stacks that were taken and written to the ring.
+    pub stacks: u64,
+    /// Stacks that the ring had no room for.
+    pub stacks_ring_full: u64,
+    /// Stacks that were not taken because too much time went into them.
+    pub over_budget: u64,
+    /// Ends of waits that the ring had no room for. Such a wait is in its task's totals, short or not.
+    pub waits_ring_full: u64,
+    /// Nanoseconds that went into stacks.
+    pub stack_nanoseconds: u64,
+    /// The epoch that the following are about.
+    pub epoch: u64,
+    /// Nanoseconds that went into stacks in it.
+    pub epoch_nanoseconds: u64,
+    /// Waits of one task in an epoch up to which all have their stacks taken.
+    pub quota: u64,
+    /// Makes the size explicit; 0.
+    pub reserved: [u64; 2],
+}
+
 /// Begins every record in a sample ring that is a sample. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
 /// first) follow it at once. The code of a leaf is at its address; that of any other frame one byte before.
 #[repr(C)]
@@ -216,10 +344,15 @@ pub mod slot {
         cpu
     }
 
+    /// The one of scheduler programs on `cpu`.
+    pub const fn of_scheduler(cpu: u32, cpus: u32) -> u32 {
+        cpus + cpu
+    }
+
     /// The first of those for programs that run in a task's own context: which may be preempted, so that the CPU is not enough to
     /// tell them apart. They are handed out one by one.
     pub const fn first_of_tasks(cpus: u32) -> u32 {
-        cpus
+        2 * cpus
     }
 
     /// How many there are of these.
@@ -346,6 +479,14 @@ const _: () = {
     assert!(size_of::<Resume>() > size_of::<SlicePiece>(), "a piece's header goes where the Resume will be");
     assert!(size_of::<CpuCounters>() == 64);
     assert!(size_of::<SlotUse>() == 64);
+    assert!(size_of::<SwitchCounters>() == 128);
+    assert!(size_of::<TaskWaits>() == 32 + 16 * wait_state::COUNT + COMM_LEN);
+    assert!(size_of::<Wait>() == 64);
+    assert!(offset_of!(Wait, timestamp) == offset_of!(SampleHeader, timestamp));
+    assert!(offset_of!(Wait, pid) == offset_of!(SampleHeader, pid));
+    assert!(offset_of!(Wait, cpu) == offset_of!(SampleHeader, cpu));
+    assert!(offset_of!(Wait, kind) == offset_of!(SampleHeader, kind));
+    assert!(offset_of!(Wait, flags) == offset_of!(SampleHeader, flags));
     assert!(size_of::<Resume>() == 40 + 8 * REGISTERS);
     assert!(size_of::<Cursor>() == 120);
     assert!(offset_of!(Scratch, header) == 120);

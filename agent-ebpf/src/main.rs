@@ -10,6 +10,8 @@ mod context;
 #[cfg(target_arch = "bpf")]
 mod cpu;
 #[cfg(target_arch = "bpf")]
+mod offcpu;
+#[cfg(target_arch = "bpf")]
 mod probe;
 #[cfg(target_arch = "bpf")]
 mod record;

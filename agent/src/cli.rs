@@ -88,6 +88,16 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "PROFILERS", value_delimiter = ',', default_value = "cpu")]
     pub profilers: Vec<ProfilerName>,
 
+    /// Off-CPU: share of each CPU's time, in percent, that taking stacks may cost. Tasks that switch often have fewer of
+    /// theirs taken; what these stand for is scaled to the exact totals.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = parse_percent)]
+    pub offcpu_budget: f64,
+
+    /// Off-CPU: kernel memory for tasks, about 190 bytes each. Waits of tasks beyond it are counted as lost. Bytes, or with K, M
+    /// or G.
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
+    pub offcpu_memory: u64,
+
     /// Count each thread apart, with its id and name.
     #[arg(long)]
     pub per_thread: bool,
@@ -155,6 +165,8 @@ pub struct SymbolArgs {
 pub enum ProfilerName {
     /// Time on CPUs.
     Cpu,
+    /// Time off CPUs: who waited, where and why.
+    Offcpu,
 }
 
 /// Parses `10s`, `1.5s`, `500ms`, `2m`, `1h`, `10`.
@@ -173,6 +185,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err("a window lasts between 1ms and 24h".to_owned());
     }
     Ok(duration)
+}
+
+/// Parses a percentage above 0.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if percent > 0.0 && percent <= 100.0 { Ok(percent) } else { Err("between 0 and 100".to_owned()) }
 }
 
 /// Parses `1048576`, `512K`, `24M`, `24MiB`, `1G`.

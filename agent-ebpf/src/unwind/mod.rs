@@ -166,7 +166,9 @@ fn finish<C: Context>(
     if !walk::resumes(ended as u16) {
         return frame_bytes;
     }
-    if !resume::take_from_budget(header.timestamp) {
+    // Without the stack the agent still learns what the tables lack.
+    let wanted = C::COPIES_STACKS || walk::teaches(ended as u16);
+    if !wanted || !resume::take_from_budget::<C>(header.timestamp) {
         header.flags |= flag::NO_SLICE;
         return frame_bytes;
     }

@@ -12,9 +12,9 @@ use crate::record::ClaimedScratch;
 use crate::unwind::registers::UserRegisters;
 use crate::unwind::uprobe;
 
-/// What each CPU has sent.
+/// What each CPU has sent: from where stacks are copied, and from where they are not.
 #[map]
-static SLICE_BUDGET: PerCpuArray<SliceBudget> = PerCpuArray::with_max_entries(1, 0);
+static SLICE_BUDGET: PerCpuArray<SliceBudget> = PerCpuArray::with_max_entries(2, 0);
 
 /// Set by the agent before loading: slices that a CPU may send in a second. The agent has to finish each of them.
 #[unsafe(no_mangle)]
@@ -22,8 +22,8 @@ static SLICES_PER_SECOND: u64 = 200;
 
 /// Takes one slice off this CPU's budget; false when it is used up until the next second.
 #[inline(always)]
-pub(super) fn take_from_budget(timestamp: u64) -> bool {
-    let Some(budget) = SLICE_BUDGET.get_ptr_mut(0) else { return false };
+pub(super) fn take_from_budget<C: Context>(timestamp: u64) -> bool {
+    let Some(budget) = SLICE_BUDGET.get_ptr_mut(u32::from(!C::COPIES_STACKS)) else { return false };
     // SAFETY: this CPU's element. A program that interrupts this one between reading and writing makes the count wrong by one,
     // which is no harm. The static lies in `.rodata`.
     unsafe {
@@ -59,8 +59,8 @@ pub(super) fn append<C: Context>(
     // The page below may not be there, and would take the slice with it.
     let start = from - if from & (CHUNK - 1) < RED_ZONE { from & (CHUNK - 1) } else { RED_ZONE };
     let slice_at = at + size_of::<Resume>();
-    let mut copied = copy_stack(scratch, slice_at, start);
-    if copied as u64 == SLICE_BYTES as u64 - (start & (CHUNK - 1)) {
+    let mut copied = if C::COPIES_STACKS { copy_stack(scratch, slice_at, start) } else { 0 };
+    if C::COPIES_STACKS && copied as u64 == SLICE_BYTES as u64 - (start & (CHUNK - 1)) {
         send_pieces(scratch, slice_at, start + copied as u64);
         copied = copy_stack(scratch, slice_at, start);
     }
@@ -82,7 +82,7 @@ pub(super) fn append<C: Context>(
 fn send_pieces<C: Context>(scratch: &mut ClaimedScratch<C>, slice_at: usize, mut start: u64) {
     let at = slice_at - size_of::<SlicePiece>();
     for _ in 0..MAX_PIECES {
-        if !take_from_budget(scratch.header().timestamp) {
+        if !take_from_budget::<C>(scratch.header().timestamp) {
             break;
         }
         let bytes = copy_stack(scratch, slice_at, start) & (2 * SLICE_BYTES - 8);

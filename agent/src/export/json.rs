@@ -19,7 +19,8 @@
 //!   "locations": [{"module": 0, "address": "0x1100", "kind": "user",
 //!                  "lines": [{"function": 0, "line": 7}]}],
 //!   "samples": [{"locations": [0], "values": [1, 10101010], "pid": 42, "comm": "app",
-//!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth"}],
+//!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth",
+//!                "state": null}],
 //!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10,
 //!                  "balances": true,
 //!                  "lost": {"kernel_skipped": 2, …}, "truncated": {"depth": 1, …},
@@ -191,6 +192,7 @@ struct Sample<'a> {
     comm: &'a str,
     thread: Option<Thread<'a>>,
     truncated: Option<&'static str>,
+    state: Option<&'static str>,
 }
 
 impl<'a> From<&'a model::Sample> for Sample<'a> {
@@ -202,6 +204,7 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
             comm: &sample.labels.comm,
             thread: sample.labels.thread.as_ref().map(|thread| Thread { id: thread.id, name: &thread.name }),
             truncated: sample.labels.truncated,
+            state: sample.labels.state,
         }
     }
 }

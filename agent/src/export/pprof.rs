@@ -94,6 +94,7 @@ fn labels(labels: &Labels, strings: &mut StringTable) -> Vec<proto::Label> {
         all.push(number_label("thread_id", thread.id, strings));
         all.extend(text_label("thread", &thread.name, strings));
     }
+    all.extend(labels.state.and_then(|state| text_label("state", state, strings)));
     all.extend(labels.truncated.and_then(|cause| text_label("truncated", cause, strings)));
     all
 }

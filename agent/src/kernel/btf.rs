@@ -9,6 +9,9 @@ use std::{fs, io};
 /// Kind of a structure in a type's `info`.
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_POINTER: u32 = 2;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNCTION_PROTOTYPE: u32 = 13;
 /// Anonymous structures inside structures that are followed to find a member.
 const MAX_NESTING: u32 = 8;
 
@@ -70,6 +73,44 @@ impl Btf {
         })?;
         let bits = self.member_bits(*at, member.as_bytes(), 0)?;
         bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// Where the bit field `member` of one bit lies in `structure`: the byte's offset, and a mask for it.
+    pub fn flag_position(&self, structure: &str, member: &str) -> Option<(u32, u8)> {
+        let at = self.offsets.iter().find(|at| {
+            self.kind(**at) == Some(KIND_STRUCT) && self.name(**at) == Some(structure.as_bytes())
+        })?;
+        let bits = self.member_bits(*at, member.as_bytes(), 0)?;
+        // Bit fields are numbered from the least significant bit on little-endian machines.
+        Some((bits / 8, 1 << (bits % 8)))
+    }
+
+    /// Which arguments of the tracepoint `name` are pointers, in order. (`typedef void (*btf_trace_NAME)(void *, …)` in
+    /// `include/trace/bpf_probe.h`; the first parameter is not the tracepoint's.)
+    pub fn tracepoint_pointers(&self, name: &str) -> Option<Vec<bool>> {
+        let typedef = format!("btf_trace_{name}");
+        let at = self.offsets.iter().find(|at| {
+            self.kind(**at) == Some(KIND_TYPEDEF) && self.name(**at) == Some(typedef.as_bytes())
+        })?;
+        let pointer = self.referred(*at).filter(|at| self.kind(*at) == Some(KIND_POINTER))?;
+        let prototype =
+            self.referred(pointer).filter(|at| self.kind(*at) == Some(KIND_FUNCTION_PROTOTYPE))? as usize;
+        let parameters = u32_at(&self.types, prototype + 4)? & 0xffff;
+        let is_pointer = |index: u32| {
+            let at = self.at(u32_at(&self.types, prototype + 12 + index as usize * 8 + 4)?)?;
+            Some(self.kind(at)? == KIND_POINTER)
+        };
+        (1..parameters).map(is_pointer).collect()
+    }
+
+    /// Where the type that the one at `at` refers to begins.
+    fn referred(&self, at: u32) -> Option<u32> {
+        self.at(u32_at(&self.types, at as usize + 8)?)
+    }
+
+    /// Where type `number` begins.
+    fn at(&self, number: u32) -> Option<u32> {
+        self.offsets.get((number as usize).checked_sub(1)?).copied()
     }
 
     fn member_bits(&self, at: u32, member: &[u8], nesting: u32) -> Option<u32> {
@@ -162,6 +203,21 @@ mod tests {
         assert!(offset("page", "mapping").is_some_and(|offset| offset > 0), "in an anonymous union");
         assert_eq!(offset("task_struct", "no_such_member"), None);
         assert_eq!(offset("no_such_structure", "next"), None);
+    }
+
+    /// The scheduler's tracepoint has two tasks among its arguments, one behind the other, and a flag before them; a bit field lies
+    /// inside its structure.
+    #[test]
+    fn tracepoints_arguments_are_told() {
+        let Ok(btf) = Btf::of_kernel(Path::new(KERNEL)) else { return };
+        let pointers = btf.tracepoint_pointers("sched_switch").expect("every kernel has it");
+        assert!(matches!(
+            pointers[..],
+            [false, true, true] | [false, true, true, false] | [false, false, true, true]
+        ));
+        assert_eq!(btf.tracepoint_pointers("no_such_tracepoint"), None);
+        let (offset, mask) = btf.flag_position("task_struct", "in_iowait").expect("every kernel has it");
+        assert!(offset > 0 && mask.is_power_of_two());
     }
 
     /// Data that is cut off anywhere near a boundary, or garbled, is refused or answered without a panic.

@@ -7,7 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use agent_ebpf::{CpuCounters, SlotUse};
+use agent_ebpf::{CpuCounters, SlotUse, SwitchCounters};
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -21,6 +21,8 @@ pub unsafe trait Counters: Copy + Default {}
 unsafe impl Counters for CpuCounters {}
 // SAFETY: as above.
 unsafe impl Counters for SlotUse {}
+// SAFETY: as above.
+unsafe impl Counters for SwitchCounters {}
 
 /// An array map of counters: [`CpuCounters`], one element per possible CPU, or [`SlotUse`], one per scratch record.
 pub struct CounterMap<C> {

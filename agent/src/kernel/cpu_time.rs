@@ -38,6 +38,13 @@ pub fn read() -> io::Result<BTreeMap<u32, CpuTime>> {
     Ok(parse(&fs::read_to_string("/proc/stat")?, tick))
 }
 
+/// Switches from one task to another since boot, over all CPUs (`ctxt` in `/proc/stat`).
+pub fn context_switches() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let count = stat.lines().find_map(|line| line.strip_prefix("ctxt ")?.trim().parse().ok());
+    count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no count of context switches"))
+}
+
 /// `tick` is the length of a unit in nanoseconds. Lines that are no CPU's are passed over.
 fn parse(stat: &str, tick: u64) -> BTreeMap<u32, CpuTime> {
     stat.lines().filter_map(|line| parse_line(line, tick)).collect()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use agent_ebpf::{Resume, SampleHeader, SlicePiece, flag, kind, walk};
+use agent_ebpf::{Resume, SampleHeader, SlicePiece, Wait, WaitTotal, flag, kind, wait_state, walk};
 use aya::maps::{MapData, RingBuf};
 
 /// Bytes of stack in a batch after which it ends.
@@ -21,9 +21,21 @@ pub struct SampleBatch {
     entries: Vec<Entry>,
     frames: Vec<u64>,
     slices: Vec<u8>,
+    waits: Vec<WaitEnd>,
     /// By scratch record, pieces of stack whose sample is still to come.
     pieces: HashMap<u16, Pieces>,
     undecodable: u64,
+}
+
+/// The end of a wait, or of a task.
+#[derive(Clone, Debug)]
+pub struct WaitEnd {
+    /// What the program says of it.
+    pub wait: Wait,
+    /// Where in the kernel the task waited, leaf first; empty where its stack was taken when the wait began.
+    pub kernel: Vec<u64>,
+    /// Where the task has ended: its short waits, by state.
+    pub totals: Option<[WaitTotal; wait_state::COUNT]>,
 }
 
 /// Pieces of stack, put together.
@@ -95,11 +107,23 @@ impl SampleBatch {
 
     fn decode(&mut self, record: &[u8]) -> Option<()> {
         let kind = record.get(std::mem::offset_of!(SampleHeader, kind)..)?.first_chunk()?;
-        if u16::from_ne_bytes(*kind) == kind::SLICE {
-            self.decode_piece(record)
-        } else {
-            self.decode_sample(record)
+        match u16::from_ne_bytes(*kind) {
+            kind::SLICE => self.decode_piece(record),
+            kind::WAIT | kind::TASK_END => self.decode_wait(record),
+            _ => self.decode_sample(record),
         }
+    }
+
+    fn decode_wait(&mut self, record: &[u8]) -> Option<()> {
+        let (wait, rest) = record.split_at_checked(size_of::<Wait>())?;
+        // SAFETY: the slice has the structure's size, and every bit pattern is valid (integers only).
+        let wait = unsafe { wait.as_ptr().cast::<Wait>().read_unaligned() };
+        let (kernel, rest) = rest.split_at_checked(usize::from(wait.kernel_frames) * size_of::<u64>())?;
+        let (kernel, _) = kernel.as_chunks::<8>();
+        let kernel = kernel.iter().map(|frame| u64::from_ne_bytes(*frame)).collect();
+        let totals = if wait.kind == kind::TASK_END { Some(totals(rest)?) } else { None };
+        self.waits.push(WaitEnd { wait, kernel, totals });
+        Some(())
     }
 
     fn decode_piece(&mut self, record: &[u8]) -> Option<()> {
@@ -165,6 +189,11 @@ impl SampleBatch {
         })
     }
 
+    /// Waits and tasks that have ended, in the order of the ring.
+    pub fn waits(&self) -> &[WaitEnd] {
+        &self.waits
+    }
+
     /// Records that were too short for what their headers announced.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
@@ -175,6 +204,7 @@ impl SampleBatch {
         self.entries.clear();
         self.frames.clear();
         self.slices.clear();
+        self.waits.clear();
         self.undecodable = 0;
     }
 }
@@ -186,6 +216,16 @@ fn resume(bytes: &[u8]) -> Option<(Option<Box<Resume>>, &[u8])> {
     let resume = unsafe { resume.as_ptr().cast::<Resume>().read_unaligned() };
     let slice = slice.get(..resume.slice_bytes as usize)?;
     Some((Some(Box::new(resume)), slice))
+}
+
+fn totals(bytes: &[u8]) -> Option<[WaitTotal; wait_state::COUNT]> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let word = |index: usize| words.get(index).map(|word| u64::from_ne_bytes(*word));
+    let mut totals = [WaitTotal::default(); wait_state::COUNT];
+    for (index, total) in totals.iter_mut().enumerate() {
+        *total = WaitTotal { count: word(2 * index)?, nanoseconds: word(2 * index + 1)? };
+    }
+    Some(totals)
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@ pub mod mappings;
 pub mod maps;
 pub mod module;
 pub mod scan;
+pub mod sleeper;
 pub mod table;

@@ -19,14 +19,22 @@ pub enum LostCause {
     ScratchBusy,
     /// A CPU had come online, and its timer was not started yet.
     CpuReturned,
+    /// The kernel's table of tasks was full: waits of others could not be timed.
+    TableFull,
     /// The agent read a record that it could not decode, or a sequence number was missing.
     Undecodable,
 }
 
 impl LostCause {
     /// Every cause, in the order in which reports list them.
-    pub const ALL: [Self; 5] =
-        [Self::KernelSkipped, Self::RingFull, Self::ScratchBusy, Self::CpuReturned, Self::Undecodable];
+    pub const ALL: [Self; 6] = [
+        Self::KernelSkipped,
+        Self::RingFull,
+        Self::ScratchBusy,
+        Self::CpuReturned,
+        Self::TableFull,
+        Self::Undecodable,
+    ];
 
     /// The value of the `cause` label in metrics, logs and profiles.
     pub fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl LostCause {
             Self::RingFull => "ring_full",
             Self::ScratchBusy => "scratch_busy",
             Self::CpuReturned => "cpu_returned",
+            Self::TableFull => "table_full",
             Self::Undecodable => "undecodable",
         }
     }
@@ -80,15 +89,17 @@ impl TruncatedCause {
 /// `expected == emitted + Σ lost` always holds; [`Accounting::balances`] says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
-    /// How often the timer should have fired, over all CPUs: the event's clock ÷ the period.
+    /// How often the timer should have fired, over all CPUs: the event's clock ÷ the period. Of waits: switches of tasks, by the
+    /// kernel's own count.
     pub ticks: u64,
-    /// Ticks that found the CPU idle.
+    /// Ticks that found the CPU idle; switches from the idle task.
     pub idle: u64,
-    /// Ticks that hit a process that was not selected (`--pid`, `--cgroup`).
+    /// Ticks that hit a process that was not selected (`--pid`, `--cgroup`); switches from one, from the agent, and from tasks that
+    /// ended.
     pub not_selected: u64,
     /// Ticks that should have given a sample: `ticks - idle - not_selected`.
     pub expected: u64,
-    /// Samples in the profile.
+    /// Samples, or waits, in the profile.
     pub emitted: u64,
     /// Samples that should be in the profile and are not, by cause (index: position in [`LostCause::ALL`]).
     pub lost: [u64; LostCause::ALL.len()],

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::printable::printable;
 use crate::profile::accounting::{TruncatedCause, UnresolvedReason};
-use crate::profile::model::{FrameKind, Function, Labels, Line, Location, Module, Sample, Thread};
+use crate::profile::model::{self, FrameKind, Function, Labels, Location, Module, Sample, Thread};
+use crate::profile::stack_table::Task;
+use crate::profile::wait_window::{WaitLine, WaitWindow};
 use crate::profile::window::{Counted, Window};
 use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
@@ -31,38 +33,77 @@ pub struct Finished {
     pub unresolved: [u64; UnresolvedReason::ALL.len()],
 }
 
+/// A line of a window with the values of its sample.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    /// Whose.
+    pub task: &'a Task,
+    /// Indices into the window's frames, leaf first.
+    pub stack: &'a [u32],
+    /// Why the stack is not whole, where it is not.
+    pub truncated: Option<TruncatedCause>,
+    /// Why the task did not run, in a window of waits.
+    pub state: Option<&'static str>,
+    /// How many samples, or waits, it stands for.
+    pub count: u64,
+    /// One value for each of the profile's sample types.
+    pub values: Vec<i64>,
+}
+
 /// Names everything in `window`. `values` turns a line of the window into the values of its sample.
 pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>) -> Vec<i64>) -> Finished {
+    let lines = window.counted().map(|line| {
+        let Counted { task, stack, truncated, count } = line;
+        Line { task, stack, truncated, state: None, count: count.total(), values: values(line) }
+    });
+    finish_lines(window.frames(), lines, resolver)
+}
+
+/// Names everything in a window of waits. The values are the number of waits and their nanoseconds.
+pub fn finish_waits(window: &mut WaitWindow, resolver: &Resolver) -> Finished {
+    let (lines, frames) = window.lines();
+    let lines = lines.into_iter().map(|line| {
+        let WaitLine { task, stack, truncated, state, count, nanoseconds } = line;
+        let values = vec![count.cast_signed(), nanoseconds.cast_signed()];
+        Line { task, stack, truncated, state: Some(state), count, values }
+    });
+    finish_lines(frames, lines, resolver)
+}
+
+/// Names `frames`, and lays out `lines`, which refer to them.
+pub fn finish_lines<'a>(
+    frames: &[Frame],
+    lines: impl Iterator<Item = Line<'a>>,
+    resolver: &Resolver,
+) -> Finished {
     let mut tables = Tables::default();
-    let frames: Vec<_> = window
-        .frames()
+    let frames: Vec<_> = frames
         .iter()
-        .zip(resolver.resolve_all(window.frames()))
+        .zip(resolver.resolve_all(frames))
         .map(|(frame, symbols)| (tables.location(*frame, &symbols), symbols.unresolved))
         .collect();
     let mut finished = Finished::default();
-    for line in window.counted() {
-        let count = line.count.total();
-        finished.frames += count * line.stack.len() as u64;
+    for line in lines {
+        finished.frames += line.count * line.stack.len() as u64;
         for index in line.stack {
             if let (_, Some(reason)) = frames[*index as usize] {
-                finished.unresolved[reason as usize] += count;
+                finished.unresolved[reason as usize] += line.count;
             }
         }
         if let Some(cause) = line.truncated {
-            finished.truncated[cause as usize] += count;
+            finished.truncated[cause as usize] += line.count;
         }
         let locations = line.stack.iter().map(|index| frames[*index as usize].0).collect();
-        finished.samples.push(Sample { locations, values: values(line), labels: labels(line) });
+        finished.samples.push(Sample { locations, labels: labels(&line), values: line.values });
     }
     // Hash order is not an order: equal windows give equal profiles.
     finished.samples.sort_by(|a, b| {
-        let by_labels = (a.labels.pid, a.labels.thread.as_ref().map(|thread| thread.id));
-        let other = (b.labels.pid, b.labels.thread.as_ref().map(|thread| thread.id));
-        by_labels
-            .cmp(&other)
+        let by_labels = |labels: &Labels| (labels.pid, labels.thread.as_ref().map(|thread| thread.id));
+        by_labels(&a.labels)
+            .cmp(&by_labels(&b.labels))
             .then_with(|| b.values.cmp(&a.values))
             .then_with(|| a.locations.cmp(&b.locations))
+            .then_with(|| a.labels.state.cmp(&b.labels.state))
     });
     Finished {
         modules: tables.modules.values,
@@ -72,12 +113,13 @@ pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>)
     }
 }
 
-fn labels(line: Counted<'_>) -> Labels {
+fn labels(line: &Line<'_>) -> Labels {
     Labels {
         pid: line.task.pid,
         comm: line.task.comm.to_string(),
         thread: line.task.thread.as_ref().map(|(id, name)| Thread { id: *id, name: name.to_string() }),
         truncated: line.truncated.map(TruncatedCause::name),
+        state: line.state,
     }
 }
 
@@ -101,7 +143,7 @@ impl Tables {
         self.locations.index(Location { module, address: symbols.address, kind, lines })
     }
 
-    fn line(&mut self, frame: Frame, source: &SourceFrame) -> Line {
+    fn line(&mut self, frame: Frame, source: &SourceFrame) -> model::Line {
         // Symbol tables and debug information come from strangers: what would harm a terminal or a reader of the file is made
         // harmless here, once.
         let harmless = |text: &str| printable(text).into_owned();
@@ -111,7 +153,10 @@ impl Tables {
         }
         let system_name = harmless(&source.function.system_name);
         let file = source.file.as_deref().map(harmless);
-        Line { function: self.functions.index(Function { name, system_name, file }), line: source.line }
+        model::Line {
+            function: self.functions.index(Function { name, system_name, file }),
+            line: source.line,
+        }
     }
 }
 

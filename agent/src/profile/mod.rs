@@ -3,6 +3,8 @@
 pub mod accounting;
 pub mod finish;
 pub mod model;
+pub mod stack_table;
+pub mod wait_window;
 pub mod window;
 pub mod windows;
 

@@ -13,6 +13,8 @@ use crate::profile::accounting::Accounting;
 pub enum ProfileKind {
     /// Time on a CPU, sampled by a timer.
     Cpu,
+    /// Time off the CPUs: waits, timed by the scheduler's switches.
+    OffCpu,
 }
 
 impl ProfileKind {
@@ -20,6 +22,7 @@ impl ProfileKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::OffCpu => "offcpu",
         }
     }
 }
@@ -186,6 +189,8 @@ pub struct Labels {
     pub thread: Option<Thread>,
     /// Why the stack is not whole, where it is not: a reason of `truncated{…}`.
     pub truncated: Option<&'static str>,
+    /// Why the thread did not run, in a profile of waits: `runnable`, `sleep`, `disk`, `io` or `stopped`.
+    pub state: Option<&'static str>,
 }
 
 /// One thread of a process.

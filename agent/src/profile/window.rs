@@ -1,24 +1,12 @@
 //! A window: the samples of a stretch of time, counted by (task, stack), with everything held once.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
-use std::sync::Arc;
 
 use crate::process::module::ModuleId;
 use crate::profile::accounting::TruncatedCause;
+use crate::profile::stack_table::{MAP_OVERHEAD, StackTable, Task};
 use crate::symbol::frame::Frame;
 use crate::table_use::TableUse;
-
-/// Whose samples are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Task {
-    /// Process id.
-    pub pid: u32,
-    /// Name of the process.
-    pub comm: Arc<str>,
-    /// Thread id and name, when threads are told apart.
-    pub thread: Option<(u32, Arc<str>)>,
-}
 
 /// What samples with one (task, stack) add up to: how many came from each CPU. CPUs are kept apart because each has
 /// a weight of its own: the share of its ticks that were lost is known per CPU.
@@ -49,66 +37,41 @@ struct Key {
 #[derive(Debug)]
 pub struct Window {
     name: &'static str,
-    budget: usize,
-    used: usize,
-    frames: Interner<Frame>,
-    stacks: Interner<Arc<[u32]>>,
-    tasks: Interner<Task>,
+    stacks: StackTable,
     counts: HashMap<Key, CountByCpu>,
     samples: u64,
-    scratch: Vec<u32>,
 }
-
-/// Bytes that an entry of a hash map costs besides its content: control byte, free slots, a second copy of the key.
-const MAP_OVERHEAD: usize = 16;
-/// Bytes that a distinct frame costs.
-const FRAME_BYTES: usize = 2 * size_of::<Frame>() + size_of::<u32>() + MAP_OVERHEAD;
 
 impl Window {
     /// An empty window that may take `budget` bytes. Beyond it, new stacks are counted without their frames. `name` is for
     /// [`Window::table_use`].
     pub fn new(name: &'static str, budget: usize) -> Self {
-        Self {
-            name,
-            budget,
-            used: 0,
-            frames: Interner::default(),
-            stacks: Interner::default(),
-            tasks: Interner::default(),
-            counts: HashMap::new(),
-            samples: 0,
-            scratch: Vec::new(),
-        }
+        Self { name, stacks: StackTable::new(budget), counts: HashMap::new(), samples: 0 }
     }
 
     /// Counts one sample of `task` on `cpu` with `stack`, leaf first.
     pub fn add(&mut self, task: &Task, stack: &[Frame], truncated: Option<TruncatedCause>, cpu: u32) {
-        let (stack, truncated) = match self.intern_stack(stack) {
-            Some(stack) => (stack, truncated),
-            None => (self.full_stack(), Some(TruncatedCause::StackTableFull)),
-        };
-        let task = self.tasks.find(task).unwrap_or_else(|| {
-            self.used += size_of::<Task>() * 2 + task.comm.len() + MAP_OVERHEAD;
-            self.tasks.insert(task.clone())
-        });
-        let count = self.counts.entry(Key { task, stack, truncated }).or_insert_with(|| {
-            self.used += size_of::<(Key, CountByCpu)>() + size_of::<(u32, u32)>() + MAP_OVERHEAD;
-            CountByCpu::default()
-        });
+        let (stack, truncated) = self.stacks.stack(stack, truncated);
+        let task = self.stacks.task(task);
+        let key = Key { task, stack, truncated };
+        if !self.counts.contains_key(&key) {
+            self.stacks.charge(size_of::<(Key, CountByCpu)>() + size_of::<(u32, u32)>() + MAP_OVERHEAD);
+        }
+        let count = self.counts.entry(key).or_default();
         count.add(cpu);
         self.samples += 1;
     }
 
     /// Distinct frames, by the index that stacks use.
     pub fn frames(&self) -> &[Frame] {
-        &self.frames.values
+        self.stacks.frames()
     }
 
     /// Every (task, stack) with its count.
     pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
         self.counts.iter().map(|(key, count)| Counted {
-            task: &self.tasks.values[key.task as usize],
-            stack: &self.stacks.values[key.stack as usize],
+            task: self.stacks.task_of(key.task),
+            stack: self.stacks.stack_of(key.stack),
             truncated: key.truncated,
             count,
         })
@@ -121,61 +84,22 @@ impl Window {
 
     /// Adds the modules that frames lie in to `used`.
     pub fn add_modules(&self, used: &mut HashSet<ModuleId>) {
-        used.extend(self.frames().iter().filter_map(|frame| match frame {
-            Frame::User { module, .. } => Some(*module),
-            _ => None,
-        }));
+        self.stacks.add_modules(used);
     }
 
     /// How full the window is.
     pub fn table_use(&self) -> TableUse {
-        TableUse { name: self.name, entries: self.counts.len(), bytes: self.used, budget: self.budget }
+        TableUse {
+            name: self.name,
+            entries: self.counts.len(),
+            bytes: self.stacks.bytes(),
+            budget: self.stacks.budget(),
+        }
     }
 
     /// Bytes used, an estimate from above.
     pub fn bytes(&self) -> usize {
-        self.used
-    }
-
-    /// The number of `stack`; `None` when it is new and there is no room for it.
-    fn intern_stack(&mut self, stack: &[Frame]) -> Option<u32> {
-        let mut indices = std::mem::take(&mut self.scratch);
-        indices.clear();
-        indices.extend(stack.iter().map_while(|frame| self.frames.find(frame)));
-        let number = self.intern_with_known_frames(stack, &mut indices);
-        self.scratch = indices;
-        number
-    }
-
-    /// `known` holds the numbers of the frames that `stack` begins with.
-    fn intern_with_known_frames(&mut self, stack: &[Frame], known: &mut Vec<u32>) -> Option<u32> {
-        if known.len() == stack.len()
-            && let Some(number) = self.stacks.find(known.as_slice())
-        {
-            return Some(number);
-        }
-        let unknown = &stack[known.len()..];
-        let cost = stack.len() * size_of::<u32>() + 3 * size_of::<Arc<[u32]>>() + MAP_OVERHEAD;
-        if self.used + cost + unknown.len() * FRAME_BYTES > self.budget {
-            return None;
-        }
-        self.used += cost;
-        for frame in unknown {
-            known.push(self.intern_frame(*frame));
-        }
-        Some(self.stacks.insert(known.as_slice().into()))
-    }
-
-    fn intern_frame(&mut self, frame: Frame) -> u32 {
-        self.frames.find(&frame).unwrap_or_else(|| {
-            self.used += FRAME_BYTES;
-            self.frames.insert(frame)
-        })
-    }
-
-    fn full_stack(&mut self) -> u32 {
-        let marker = [self.intern_frame(Frame::StackTableFull)];
-        self.stacks.find(marker.as_slice()).unwrap_or_else(|| self.stacks.insert(marker.as_slice().into()))
+        self.stacks.bytes()
     }
 }
 
@@ -195,35 +119,6 @@ impl CountByCpu {
     /// The sum of each CPU's count times that CPU's weight.
     pub fn weighted(&self, weight: impl Fn(u32) -> f64) -> f64 {
         self.0.iter().map(|(cpu, count)| f64::from(*count) * weight(*cpu)).sum()
-    }
-}
-
-/// Gives each distinct value a number, in the order of first appearance.
-#[derive(Debug)]
-struct Interner<T> {
-    numbers: HashMap<T, u32>,
-    values: Vec<T>,
-}
-
-impl<T> Default for Interner<T> {
-    fn default() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
-    }
-}
-
-impl<T: Clone + Eq + Hash> Interner<T> {
-    fn find<Q: Eq + Hash + ?Sized>(&self, value: &Q) -> Option<u32>
-    where
-        T: std::borrow::Borrow<Q>,
-    {
-        self.numbers.get(value).copied()
-    }
-
-    fn insert(&mut self, value: T) -> u32 {
-        let number = self.values.len() as u32;
-        self.values.push(value.clone());
-        self.numbers.insert(value, number);
-        number
     }
 }
 

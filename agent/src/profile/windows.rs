@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use agent_ebpf::kind;
 
 use crate::process::module::ModuleId;
+use crate::profile::wait_window::WaitWindow;
 use crate::profile::window::Window;
 use crate::table_use::TableUse;
 
@@ -13,6 +14,8 @@ use crate::table_use::TableUse;
 pub struct Windows {
     /// Who was on a CPU.
     pub cpu: Window,
+    /// Who was off the CPUs.
+    pub offcpu: WaitWindow,
     /// Who came by a probe.
     pub probes: Window,
 }
@@ -20,11 +23,12 @@ pub struct Windows {
 impl Windows {
     /// Empty windows that may take `budget` bytes each.
     pub fn new(budget: usize) -> Self {
-        Self { cpu: Window::new("window", budget), probes: Window::new("probes' window", budget) }
+        let offcpu = WaitWindow::new(budget);
+        Self { cpu: Window::new("window", budget), offcpu, probes: Window::new("probes' window", budget) }
     }
 
-    /// The window for samples of `kind` (one of [`kind`]); `None` for a kind that this agent does not know.
-    pub fn of_kind(&mut self, kind: u16) -> Option<&mut Window> {
+    /// The window that counts samples of `kind` (one of [`kind`]); `None` for a kind that is not counted.
+    pub fn counting(&mut self, kind: u16) -> Option<&mut Window> {
         match kind {
             kind::CPU => Some(&mut self.cpu),
             kind::PROBE => Some(&mut self.probes),
@@ -42,11 +46,12 @@ impl Windows {
         for window in self.all() {
             window.add_modules(used);
         }
+        self.offcpu.add_modules(used);
     }
 
     /// How full each window is.
     pub fn table_uses(&self) -> impl Iterator<Item = TableUse> {
-        self.all().into_iter().map(Window::table_use)
+        self.all().into_iter().map(Window::table_use).chain([self.offcpu.table_use()])
     }
 
     fn all(&self) -> [&Window; 2] {

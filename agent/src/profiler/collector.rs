@@ -6,21 +6,26 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{COMM_LEN, SampleHeader, flag, walk};
+use agent_ebpf::{COMM_LEN, REGISTERS, Resume, SampleHeader, TaskWaits, Wait, flag, kind, walk};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing};
+use crate::kernel::programs::TaskTable;
+use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing, WaitEnd};
 use crate::kernel::sideband::Sideband;
 use crate::kernel::sideband::record::ProcessEvent;
 use crate::process::mappings::Mappings;
 use crate::process::module::Unneeded;
+use crate::process::sleeper::{self, Sleeper};
 use crate::process::table::{Place, ProcessTable, ProcessUpdate};
 use crate::profile::accounting::TruncatedCause;
-use crate::profile::window::Task;
+use crate::profile::stack_table::Task;
+use crate::profile::wait_window::EndedWait;
 use crate::profile::windows::Windows;
+use crate::profiler::offcpu::LONG_WAIT;
 use crate::profiler::pending::{Pending, PendingWalks};
 use crate::profiler::stack::StackBuilder;
 use crate::profiler::walk_tally::{WalkCounts, WalkTally};
+use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
 use crate::table_use::TableUse;
 use crate::unwind::finish::{FinishedWalk, UnfinishedWalk, WalkEnd};
@@ -33,6 +38,8 @@ const BATCH: usize = 4096;
 const TIDY_INTERVAL: u64 = 10_000_000_000;
 /// The same while there is hardly room for another module.
 const URGENT_INTERVAL: u64 = 1_000_000_000;
+/// Bytes of a waiting task's stack that are read at most.
+const MOST_STACK: usize = 64 << 10;
 /// How long the end of a window waits for walks that are being finished.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -67,6 +74,8 @@ pub struct Collector {
     ended: HashSet<u32>,
     /// What the unwinder has not been told of yet.
     unneeded: VecDeque<Unneeded>,
+    /// Where the scheduler's program has its tasks, if it runs.
+    tasks: Option<Arc<TaskTable>>,
     tidied: u64,
     received: HashMap<u16, u64>,
     undecodable: u64,
@@ -88,6 +97,7 @@ impl Collector {
             changed: HashSet::new(),
             ended: HashSet::new(),
             unneeded: VecDeque::new(),
+            tasks: None,
             tidied: monotonic_now(),
             received: HashMap::new(),
             undecodable: 0,
@@ -231,6 +241,9 @@ impl Collector {
             }
             self.take_in(sample, windows);
         }
+        for wait in batch.waits() {
+            self.take_in_wait(wait, windows);
+        }
         while let Some(event) = events.next_if(|event| event.time <= read_at) {
             self.sources.processes.apply(event);
         }
@@ -245,7 +258,7 @@ impl Collector {
 
     fn take_in(&mut self, sample: RawSample<'_>, windows: &mut Windows) {
         let header = sample.header;
-        if windows.of_kind(header.kind).is_none() {
+        if header.kind != kind::LEAVE && windows.counting(header.kind).is_none() {
             self.undecodable += 1;
             return;
         }
@@ -253,18 +266,43 @@ impl Collector {
         if let Some(past) = self.walks.count(header) {
             log_walks(&past);
         }
-        self.sources.processes.sampled(header.pid, || thread_name(header), header.timestamp);
+        self.sources.processes.sampled(header.pid, || thread_name(&header.comm), header.timestamp);
         let pending = Pending {
             header: *header,
             task: self.task(header),
-            kernel: sample.kernel.to_vec(),
+            kernel: self.without_tracing(header.kind, sample.kernel).to_vec(),
             user: sample.user.to_vec(),
             mappings: self.mappings_for(&sample),
         };
-        match sample.resume {
+        let read = sample.resume.filter(|_| header.kind == kind::LEAVE).and_then(|(resume, _)| {
+            let tasks = self.tasks.as_deref()?;
+            stack_of_waiting(tasks, header, resume)
+        });
+        let resume = match &read {
+            Some(read) => sample.resume.map(|(resume, _)| (resume, read.as_slice())),
+            None => sample.resume,
+        };
+        match resume {
             Some(resume) if pending.mappings.is_some() => self.request(pending, resume, windows),
             _ => self.add_unfinished(&pending, windows),
         }
+    }
+
+    /// The kernel frames of a sample of `kind`, without those of the program that took it, which a tracepoint runs as a function that
+    /// the scheduler calls.
+    fn without_tracing<'a>(&self, kind: u16, kernel: &'a [u64]) -> &'a [u64] {
+        /// The scheduler's function; what it calls for a tracepoint is five frames at most.
+        const SCHEDULER: &str = "__schedule";
+        const MOST: usize = 8;
+        if kind != kind::LEAVE {
+            return kernel;
+        }
+        let is_scheduler = |address: &u64| {
+            let symbols = self.sources.resolver.resolve(Frame::Kernel { address: address.saturating_sub(1) });
+            symbols.frames.first().is_some_and(|frame| &*frame.function.name == SCHEDULER)
+        };
+        let first = kernel.iter().take(MOST).position(is_scheduler).unwrap_or(0);
+        &kernel[first..]
     }
 
     /// The process's mappings, read anew if they do not hold the sample's addresses.
@@ -279,12 +317,7 @@ impl Collector {
         self.sources.processes.mappings(pid)
     }
 
-    fn request(
-        &mut self,
-        pending: Pending,
-        (resume, slice): (&agent_ebpf::Resume, &[u8]),
-        windows: &mut Windows,
-    ) {
+    fn request(&mut self, pending: Pending, (resume, slice): (&Resume, &[u8]), windows: &mut Windows) {
         let SampleHeader { pid, image, walk, .. } = pending.header;
         let publish = matches!(walk, walk::NEW_PROCESS | walk::UNMAPPED);
         let unfinished = UnfinishedWalk {
@@ -344,11 +377,111 @@ impl Collector {
     }
 
     fn add(&mut self, pending: &Pending, truncated: Option<TruncatedCause>, windows: &mut Windows) {
-        let Some(window) = windows.of_kind(pending.header.kind) else { return };
-        let known = window.frames().len();
-        window.add(&pending.task, self.stack.frames(), truncated, pending.header.cpu);
-        for frame in &window.frames()[known..] {
+        let SampleHeader { kind, tid, timestamp, cpu, .. } = pending.header;
+        let (known, frames) = if kind == kind::LEAVE {
+            let known = windows.offcpu.frames().len();
+            windows.offcpu.add_stack((tid, timestamp), &pending.task, self.stack.frames(), truncated);
+            (known, windows.offcpu.frames())
+        } else if let Some(window) = windows.counting(kind) {
+            let known = window.frames().len();
+            window.add(&pending.task, self.stack.frames(), truncated, cpu);
+            (known, window.frames())
+        } else {
+            return;
+        };
+        for frame in &frames[known..] {
             self.sources.resolver.prefetch(*frame);
+        }
+    }
+
+    /// A wait, or a task, has ended.
+    fn take_in_wait(&mut self, end: &WaitEnd, windows: &mut Windows) {
+        let WaitEnd { wait, kernel, totals } = end;
+        if let Some(totals) = totals {
+            let task = self.task_of(wait.pid, wait.tid, &wait.comm);
+            windows.offcpu.add_totals(wait.tid, &task, totals);
+            return;
+        }
+        let Wait { tid, began, every, state, .. } = *wait;
+        let lasted = wait.timestamp.saturating_sub(began);
+        let ended = EndedWait { state, lasted, every, is_long: lasted >= LONG_WAIT };
+        if every > 0 {
+            windows.offcpu.add_end((tid, began), ended);
+        } else {
+            let task = self.task_of(wait.pid, tid, &wait.comm);
+            self.stack.begin(kernel);
+            windows.offcpu.add_without_stack(tid, ended, &task, self.stack.frames());
+        }
+    }
+
+    /// From now on, stacks that could not be copied while tasks were switched are read from those of `tasks` that still wait.
+    pub fn read_stacks_of(&mut self, tasks: Arc<TaskTable>) {
+        self.tasks = Some(tasks);
+    }
+
+    /// Adds threads that were asleep all the time since `began` and still are, at `now`.
+    pub fn add_sleepers(&mut self, sleepers: &[Sleeper], (began, now): (u64, u64), windows: &mut Windows) {
+        /// Walks under way at once: what is read for them lies in memory.
+        const AT_ONCE: usize = 32;
+        for some in sleepers.chunks(AT_ONCE) {
+            for sleeper in some {
+                self.walk_sleeper(sleeper, began, windows);
+            }
+            self.settle(windows);
+        }
+        for sleeper in sleepers {
+            let Sleeper { pid, tid, state, comm, .. } = *sleeper;
+            let task = self.task_of(pid, tid, &comm);
+            let waits = TaskWaits { left: began, pid, tid, state, ..TaskWaits::default() };
+            windows.offcpu.add_unended(&waits, &task, now);
+        }
+    }
+
+    /// Walks a sleeping thread's stack from what `/proc` says of its registers: where it is, and its stack pointer.
+    fn walk_sleeper(&mut self, sleeper: &Sleeper, began: u64, windows: &mut Windows) {
+        let Sleeper { pid, tid, comm, ip, sp, .. } = *sleeper;
+        let header = SampleHeader {
+            timestamp: began,
+            pid,
+            tid,
+            kind: kind::LEAVE,
+            user_frames: 1,
+            walk: walk::SLOW_RULE,
+            comm,
+            ..SampleHeader::default()
+        };
+        let mut registers = [0; REGISTERS];
+        (registers[7], registers[16]) = (sp, ip);
+        let start = stack_start(sp);
+        let slice = sleeper::read_stack(pid, start, MOST_STACK);
+        let resume = Resume {
+            ip,
+            sp,
+            fp: 0,
+            slice_start: start,
+            returned: 0,
+            slice_bytes: slice.len() as u32,
+            registers,
+        };
+        let sample = RawSample { header: &header, kernel: &[], user: &[ip], resume: None };
+        self.sources.processes.sampled(pid, || thread_name(&comm), monotonic_now());
+        let (task, mappings) = (self.task(&header), self.mappings_for(&sample));
+        let pending = Pending { header, task, kernel: Vec::new(), user: vec![ip], mappings };
+        if pending.mappings.is_some() {
+            self.request(pending, (&resume, &slice), windows);
+        } else {
+            self.add_unfinished(&pending, windows);
+        }
+    }
+
+    /// Adds what the scheduler's program still has of `tasks` when the window ends, at `now`.
+    pub fn end_waits(&mut self, tasks: &[TaskWaits], now: u64, windows: &mut Windows) {
+        for waits in tasks {
+            let task = self.task_of(waits.pid, waits.tid, &waits.comm);
+            windows.offcpu.add_totals(waits.tid, &task, &waits.totals);
+            if waits.left > 0 {
+                windows.offcpu.add_unended(waits, &task, now);
+            }
         }
     }
 
@@ -380,11 +513,15 @@ impl Collector {
     }
 
     fn task(&self, header: &SampleHeader) -> Task {
-        let name = thread_name(header);
+        self.task_of(header.pid, header.tid, &header.comm)
+    }
+
+    fn task_of(&self, pid: u32, tid: u32, comm: &[u8; COMM_LEN]) -> Task {
+        let name = thread_name(comm);
         Task {
-            pid: header.pid,
-            comm: self.sources.processes.comm(header.pid).unwrap_or_else(|| name.clone()),
-            thread: self.per_thread.then_some((header.tid, name)),
+            pid,
+            comm: self.sources.processes.comm(pid).unwrap_or_else(|| name.clone()),
+            thread: self.per_thread.then_some((tid, name)),
         }
     }
 }
@@ -408,13 +545,32 @@ fn log_walks(walks: &WalkCounts) {
     );
 }
 
+/// The stack with which the task of `header` waits, if it still does: reading it is not for the program that saw it leave.
+fn stack_of_waiting(tasks: &TaskTable, header: &SampleHeader, resume: &Resume) -> Option<Vec<u8>> {
+    let SampleHeader { pid, tid, timestamp, .. } = *header;
+    if resume.slice_bytes > 0 || !tasks.still_waits(tid, timestamp) {
+        return None;
+    }
+    let stack = sleeper::read_stack(pid, resume.slice_start, MOST_STACK);
+    // What was read while it ran on is not that stack.
+    (!stack.is_empty() && tasks.still_waits(tid, timestamp)).then_some(stack)
+}
+
+/// Where a stack is read from: the red zone below `sp` is the function's own (System V ABI, AMD64, section 3.2.2).
+fn stack_start(sp: u64) -> u64 {
+    const RED_ZONE: u64 = 128;
+    const PAGE: u64 = 4096;
+    let sp = sp & !7;
+    sp - RED_ZONE.min(sp % PAGE)
+}
+
 fn kernel_depth(header: &SampleHeader) -> Option<TruncatedCause> {
     (header.flags & flag::KERNEL_DEPTH != 0).then_some(TruncatedCause::Depth)
 }
 
-fn thread_name(header: &SampleHeader) -> Arc<str> {
-    let length = header.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
-    String::from_utf8_lossy(&header.comm[..length]).into()
+fn thread_name(comm: &[u8; COMM_LEN]) -> Arc<str> {
+    let length = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
+    String::from_utf8_lossy(&comm[..length]).into()
 }
 
 /// The clock of samples and side-band events, in nanoseconds.

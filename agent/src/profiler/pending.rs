@@ -6,7 +6,7 @@ use agent_ebpf::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLICE_BYTES, SampleHeader};
 
 use crate::process::mappings::Mappings;
 use crate::process::module::ModuleId;
-use crate::profile::window::Task;
+use crate::profile::stack_table::Task;
 use crate::table_use::TableUse;
 use crate::unwind::unwinder::QUEUE;
 

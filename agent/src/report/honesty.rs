@@ -85,6 +85,7 @@ fn explain_loss(cause: LostCause) -> &'static str {
             "the kernel did not run the sampler (interrupts off, another BPF program active, or the virtual \
              CPU paused)"
         }
+        LostCause::TableFull => "there were more tasks than --offcpu-memory has room for",
         LostCause::RingFull => {
             "the agent did not read the ring buffer fast enough (give it more CPU or a larger buffer)"
         }

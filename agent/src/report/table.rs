@@ -70,6 +70,7 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
 fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut dyn Write) -> io::Result<()> {
     let what = match profile.kind {
         ProfileKind::Cpu => "CPU profile",
+        ProfileKind::OffCpu => "Off-CPU profile",
     };
     let host = match printable(&profile.host) {
         host if host.is_empty() => String::new(),
@@ -80,11 +81,15 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
 
     let pids: HashSet<u32> = profile.samples.iter().map(|sample| sample.labels.pid).collect();
     let processes = counted(pids.len(), "process", "processes");
-    let busy = match profile.duration.as_nanos() {
+    let average = |what: &str| match profile.duration.as_nanos() {
         0 => String::new(),
-        nanos => format!(", {:.2} CPUs busy on average", rows.total as f64 / nanos as f64),
+        nanos => format!(", {:.2} {what} on average", rows.total as f64 / nanos as f64),
     };
-    let measured = format!("{} CPU time in {processes}{busy}", amount(rows.total, value.unit));
+    let total = amount(rows.total, value.unit);
+    let measured = match profile.kind {
+        ProfileKind::Cpu => format!("{total} CPU time in {processes}{}", average("CPUs busy")),
+        ProfileKind::OffCpu => format!("{total} off the CPUs in {processes}{}", average("threads waiting")),
+    };
     writeln!(out, "{}", wrap(&measured, rows.width, 2))
 }
 

@@ -6,6 +6,31 @@ use crate::profile::accounting::{Accounting, LostCause};
 use crate::profile::finish::Finished;
 use crate::profiler::collector::Collector;
 use crate::profiler::cpu_ledger::CpuLedger;
+use crate::profiler::offcpu::SwitchLedger;
+
+/// The books of a window of waits that is over: what the kernel's own count says, what the program made of it, and what is in the
+/// profile.
+pub fn balance_waits(ledger: &SwitchLedger, finished: &Finished) -> Accounting {
+    let SwitchLedger { switches, counters, sleepers, .. } = ledger;
+    // Waits that had begun before are not switches of this window.
+    let asleep = sleepers.len() as u64;
+    let mut books = Accounting {
+        ticks: switches + asleep,
+        idle: counters.idle,
+        not_selected: counters.not_selected + counters.ended,
+        emitted: finished.samples.iter().map(|sample| sample.value(0).cast_unsigned()).sum(),
+        frames: finished.frames,
+        truncated: finished.truncated,
+        unresolved: finished.unresolved,
+        ..Accounting::default()
+    };
+    // Where the kernel skips the program, one task's wait does not begin and another's does not end.
+    let unended = (counters.begun + asleep).saturating_sub(books.emitted);
+    books.lost[LostCause::KernelSkipped as usize] = switches.saturating_sub(counters.switches) + unended;
+    books.lost[LostCause::TableFull as usize] = counters.table_full;
+    books.expected = books.ticks - books.idle - books.not_selected;
+    books
+}
 
 /// The books of a window that is over, from each CPU's ledger and from what the collector read.
 pub fn balance<'a>(

@@ -12,6 +12,7 @@ use crate::kernel::perf_event::PerfEvent;
 use crate::kernel::programs::{KERNEL_BTF, Programs, Selection, Sizes, Variant};
 use crate::kernel::release::{KernelRelease, OLDEST};
 use crate::kernel::sideband::Sideband;
+use crate::profiler::offcpu;
 use crate::run::error::RunError;
 use crate::run::output::ignore_closed_pipe;
 
@@ -147,6 +148,7 @@ fn program() -> Finding {
     let sizes = Sizes {
         ring_bytes: 1 << 16,
         probes: true,
+        switches: Some(offcpu::sizes(64 << 10, 0.01)),
         possible_cpus: cpus::possible_count().unwrap_or(1),
         variant: Variant::of_kernel(),
         slices_per_second: 1,

@@ -12,9 +12,12 @@ use crate::cli::ProfileArgs;
 use crate::kernel::programs::Selection;
 use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
-use crate::profile::finish::finish;
+use crate::profile::accounting::Accounting;
+use crate::profile::finish::{Finished, finish, finish_waits};
 use crate::profile::model::{Profile, ProfileKind, ValueType};
+use crate::profile::wait_window::WaitWindow;
 use crate::profiler::collector::monotonic_now;
+use crate::profiler::offcpu::SwitchLedger;
 use crate::report::table;
 use crate::run::books;
 use crate::run::error::RunError;
@@ -58,6 +61,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Prepared { selection, output, .. } = prepared;
     let mut session = Session::start(args, &selection, &[], modules, resolver.clone(), metrics)?;
+    tracing::info!("profiling has begun");
     let started = SystemTime::now();
     let progress = Progress::new(args.duration);
     let interrupted = interrupt()?;
@@ -73,13 +77,32 @@ pub async fn run(
     log_first_sample(&gathered);
     log_unwinding(&gathered);
     warn_of_lost_events(&gathered);
-    let profile = profile(&gathered, &resolver, started, duration);
+    let about = About { started, duration, host: host_name() };
+    let profiles = profiles(gathered, &resolver, &about);
     tracing::debug!(debug_files = ?resolver.debug_files().counts(), memory = ?resolver.memory_use(), "names");
     log_metrics(metrics)?;
-    deliver(&profile, &output)
+    deliver(&profiles, &output)
 }
 
-fn profile(gathered: &Gathered, resolver: &Resolver, started: SystemTime, duration: Duration) -> Profile {
+/// What a run's profiles have in common.
+struct About {
+    started: SystemTime,
+    duration: Duration,
+    host: String,
+}
+
+fn profiles(mut gathered: Gathered, resolver: &Resolver, about: &About) -> Vec<Profile> {
+    let mut profiles = Vec::new();
+    if gathered.samples_cpus {
+        profiles.push(cpu_profile(&gathered, resolver, about));
+    }
+    if let Some(waits) = gathered.waits.take() {
+        profiles.push(offcpu_profile(&mut gathered.windows.offcpu, &waits, resolver, about));
+    }
+    profiles
+}
+
+fn cpu_profile(gathered: &Gathered, resolver: &Resolver, about: &About) -> Profile {
     let Gathered { windows, period, ledger, collector, .. } = gathered;
     let period = *period;
     for (cpu, ledger) in ledger {
@@ -90,17 +113,43 @@ fn profile(gathered: &Gathered, resolver: &Resolver, started: SystemTime, durati
         vec![line.count.total() as i64, line.count.weighted(weight).round() as i64]
     });
     let accounting = books::balance(ledger.values(), collector, &finished);
+    let types = [("samples", "count"), ("cpu", "nanoseconds")];
+    lay_out(ProfileKind::Cpu, about, types, period as i64, finished, accounting)
+}
+
+fn offcpu_profile(
+    window: &mut WaitWindow,
+    ledger: &SwitchLedger,
+    resolver: &Resolver,
+    about: &About,
+) -> Profile {
+    tracing::debug!(switches = ledger.switches, counters = ?ledger.counters, tasks = ledger.tasks.len(), "switches");
+    let finished = finish_waits(window, resolver);
+    let accounting = books::balance_waits(ledger, &finished);
+    // Every wait is timed, so there is no period.
+    lay_out(ProfileKind::OffCpu, about, OFFCPU_TYPES, 1, finished, accounting)
+}
+
+/// What an off-CPU profile counts.
+const OFFCPU_TYPES: [(&str, &str); 2] = [("switches", "count"), ("off_cpu", "nanoseconds")];
+
+fn lay_out(
+    kind: ProfileKind,
+    about: &About,
+    types: [(&'static str, &'static str); 2],
+    period: i64,
+    finished: Finished,
+    accounting: Accounting,
+) -> Profile {
+    let sample_types = types.map(|(name, unit)| ValueType { name, unit });
     Profile {
-        kind: ProfileKind::Cpu,
-        started,
-        duration,
-        host: host_name(),
-        sample_types: vec![
-            ValueType { name: "samples", unit: "count" },
-            ValueType { name: "cpu", unit: "nanoseconds" },
-        ],
-        period_type: ValueType { name: "cpu", unit: "nanoseconds" },
-        period: period as i64,
+        kind,
+        started: about.started,
+        duration: about.duration,
+        host: about.host.clone(),
+        period_type: sample_types[1],
+        sample_types: sample_types.to_vec(),
+        period,
         modules: finished.modules,
         functions: finished.functions,
         locations: finished.locations,
@@ -109,19 +158,22 @@ fn profile(gathered: &Gathered, resolver: &Resolver, started: SystemTime, durati
     }
 }
 
-fn deliver(profile: &Profile, output: &Output) -> Result<(), RunError> {
-    if output.leaves_stdout() {
-        let stdout = io::stdout();
-        let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let options = table::TableOptions { color, ..table::TableOptions::default() };
-        let mut out = stdout.lock();
+fn deliver(profiles: &[Profile], output: &Output) -> Result<(), RunError> {
+    if !output.leaves_stdout() {
+        return ignore_closed_pipe(profiles.iter().try_for_each(|profile| output.write(profile).map(drop)))
+            .map_err(RunError::failed);
+    }
+    let stdout = io::stdout();
+    let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let options = table::TableOptions { color, ..table::TableOptions::default() };
+    let mut out = stdout.lock();
+    for profile in profiles {
         ignore_closed_pipe(table::write_top(profile, &mut out, &options)).map_err(RunError::failed)?;
         let files = output.write(profile).map_err(RunError::failed)?;
         let written = files.iter().try_for_each(|file| writeln!(out, "wrote {}", file.display()));
-        ignore_closed_pipe(written).map_err(RunError::failed)
-    } else {
-        ignore_closed_pipe(output.write(profile).map(drop)).map_err(RunError::failed)
+        ignore_closed_pipe(written.and_then(|()| writeln!(out))).map_err(RunError::failed)?;
     }
+    Ok(())
 }
 
 /// Ends when the user or the system asks for an end.

@@ -34,6 +34,11 @@ impl Output {
     /// What the options ask for. Makes the directory, so that a mistake is found before the window.
     pub fn prepare(args: &ProfileArgs, now: SystemTime) -> Result<Self, RunError> {
         if args.output.as_deref() == Some(Path::new("-")) {
+            if args.profilers.len() > 1 {
+                return Err(RunError::Usage(
+                    "--output -: standard output takes one profile; choose one with --profilers".to_owned(),
+                ));
+            }
             return match args.format[..] {
                 [] => Ok(Self::Stdout(Format::Pprof)),
                 [format] => Ok(Self::Stdout(format)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES};
 
-use crate::cli::ProfileArgs;
+use crate::cli::{ProfileArgs, ProfilerName};
 use crate::kernel::cpus;
 use crate::kernel::programs::{Programs, Selection, Sizes, Variant};
 use crate::kernel::readiness::Readiness;
@@ -18,6 +18,7 @@ use crate::profile::windows::Windows;
 use crate::profiler::collector::{Collector, Sources, monotonic_now};
 use crate::profiler::cpu::CpuProfiler;
 use crate::profiler::cpu_ledger::CpuLedger;
+use crate::profiler::offcpu::{self, OffCpuProfiler, SelectedPids, SwitchLedger};
 use crate::profiler::probe::{ProbePoint, ProbeProfiler};
 use crate::run::error::RunError;
 use crate::symbol::resolver::Resolver;
@@ -44,7 +45,11 @@ const WINDOW_BUDGET: usize = 16 << 20;
 /// A session in which samples are being taken.
 pub struct Session {
     programs: Programs,
+    selected: SelectedPids,
+    /// Whether the CPU profiler runs; else it has no CPUs.
+    samples_cpus: bool,
     cpu: CpuProfiler,
+    offcpu: Option<OffCpuProfiler>,
     probes: ProbeProfiler,
     collector: Collector,
     readiness: Readiness,
@@ -57,10 +62,14 @@ pub struct Session {
 pub struct Gathered {
     /// The samples.
     pub windows: Windows,
+    /// Whether the CPU profiler ran.
+    pub samples_cpus: bool,
     /// Nanoseconds between two samples of a CPU.
     pub period: u64,
     /// What each CPU's timer did, taken at the moment when they were stopped.
     pub ledger: BTreeMap<u32, CpuLedger>,
+    /// What the scheduler's program did, where waits were timed.
+    pub waits: Option<SwitchLedger>,
     /// What was read, and from whom.
     pub collector: Collector,
     /// When the session began, in `CLOCK_MONOTONIC` nanoseconds.
@@ -85,9 +94,12 @@ impl Session {
         let arena_blocks = (args.unwind_table_memory / (u64::from(BLOCK_WORDS) * 4)) as u32;
         let slices_per_second = args.slow_unwinds;
         let variant = if args.legacy_programs { Variant::Legacy } else { Variant::of_kernel() };
+        let wants = |profiler| args.profilers.contains(&profiler);
         let sizes = Sizes {
             ring_bytes,
             probes: !probes.is_empty(),
+            switches: wants(ProfilerName::Offcpu)
+                .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0)),
             possible_cpus,
             variant,
             slices_per_second,
@@ -98,10 +110,16 @@ impl Session {
         if !probes.is_empty() {
             rings.push(programs.take_task_ring().map_err(RunError::failed)?);
         }
+        if sizes.switches.is_some() {
+            rings.push(programs.take_scheduler_ring().map_err(RunError::failed)?);
+        }
         // The side-band comes first: nothing that happens to a process after the scan below may be missed.
         let sideband = Sideband::open(&online, sideband_ring(online.len())).map_err(RunError::failed)?;
-        let cpu = CpuProfiler::start(&mut programs, &online, args.frequency).map_err(RunError::failed)?;
-        tracing::info!("registered profiler: cpu");
+        let sampled = if wants(ProfilerName::Cpu) { online.clone() } else { BTreeSet::new() };
+        let cpu = CpuProfiler::start(&mut programs, &sampled, args.frequency).map_err(RunError::failed)?;
+        if wants(ProfilerName::Cpu) {
+            tracing::info!("registered profiler: cpu");
+        }
         let probes = ProbeProfiler::start(&mut programs, probes).map_err(RunError::failed)?;
         let tables = programs.take_unwind_tables().map_err(RunError::failed)?;
         let uses = Arc::new(programs.take_slot_uses().map_err(RunError::failed)?);
@@ -113,11 +131,31 @@ impl Session {
         let mut processes = ProcessTable::new(modules, PROCESS_BUDGET, metrics);
         processes.scan(monotonic_now()).map_err(RunError::failed)?;
         let sources = Sources { rings, sideband, processes, unwinder, resolver };
-        let collector = Collector::new(sources, args.per_thread);
+        let mut collector = Collector::new(sources, args.per_thread);
         let readiness = Readiness::new().map_err(RunError::failed)?;
         let windows = Windows::new(WINDOW_BUDGET);
-        let online = cpu.cpus();
-        let session = Self { programs, cpu, probes, collector, readiness, online, windows, started };
+        let selected = SelectedPids::of(selection);
+        let samples_cpus = wants(ProfilerName::Cpu);
+        let online = if samples_cpus { cpu.cpus() } else { online };
+        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs)).transpose();
+        let offcpu = offcpu.map_err(RunError::failed)?;
+        if let Some(offcpu) = &offcpu {
+            collector.read_stacks_of(offcpu.tasks());
+            tracing::info!("registered profiler: offcpu");
+        }
+        let session = Self {
+            programs,
+            selected,
+            samples_cpus,
+            cpu,
+            offcpu,
+            probes,
+            collector,
+            readiness,
+            online,
+            windows,
+            started,
+        };
         session.watch_rings()?;
         Ok(session)
     }
@@ -160,10 +198,19 @@ impl Session {
         // At once: idle time goes on, and finishing walks takes a while.
         let ledger = self.cpu.ledger().map_err(RunError::failed)?;
         self.probes.stop();
+        let stopped = monotonic_now();
+        let selected = &self.selected;
+        let waits = self.offcpu.take().map(|offcpu| offcpu.stop(selected)).transpose();
+        let waits = waits.map_err(RunError::failed)?;
         self.collector.turn(&mut self.windows);
         self.collector.settle(&mut self.windows);
-        let Self { cpu, collector, windows, started, .. } = self;
-        Ok(Gathered { windows, period: cpu.period(), ledger, collector, started })
+        if let Some(waits) = &waits {
+            self.collector.end_waits(&waits.tasks, stopped, &mut self.windows);
+            let asleep = (self.started, stopped);
+            self.collector.add_sleepers(&waits.sleepers, asleep, &mut self.windows);
+        }
+        let Self { cpu, collector, windows, started, samples_cpus, .. } = self;
+        Ok(Gathered { windows, samples_cpus, period: cpu.period(), ledger, waits, collector, started })
     }
 
     fn watch_rings(&self) -> Result<(), RunError> {
@@ -189,14 +236,21 @@ impl Session {
         for cpu in (&self.online | &online).difference(&steady) {
             self.collector.sideband_mut().remove_cpu(*cpu);
         }
-        self.cpu.follow_cpus(&mut self.programs, &steady).map_err(RunError::failed)?;
+        self.sample_on(&steady)?;
         for cpu in online.difference(&steady) {
             self.collector.sideband_mut().add_cpu(*cpu).map_err(RunError::failed)?;
         }
-        self.cpu.follow_cpus(&mut self.programs, &online).map_err(RunError::failed)?;
+        self.sample_on(&online)?;
         // One that left meanwhile is tried again when the list has it again.
-        self.online = self.cpu.cpus();
+        self.online = if self.samples_cpus { self.cpu.cpus() } else { online };
         self.watch_rings()
+    }
+
+    fn sample_on(&mut self, cpus: &BTreeSet<u32>) -> Result<(), RunError> {
+        if !self.samples_cpus {
+            return Ok(());
+        }
+        self.cpu.follow_cpus(&mut self.programs, cpus).map_err(RunError::failed)
     }
 }
 

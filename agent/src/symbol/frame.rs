@@ -43,6 +43,8 @@ pub enum Frame {
     UnknownProcess,
     /// Stands for a whole stack that the aggregator had no room for.
     StackTableFull,
+    /// Stands for a user stack that was not taken: of many waits of a task, only some have theirs taken.
+    StackNotSampled,
 }
 
 /// As derived, in fewer steps: the caches of names hash each frame several times.
@@ -58,6 +60,7 @@ impl Hash for Frame {
             Self::Unmapped => (0, 3),
             Self::UnknownProcess => (0, 4),
             Self::StackTableFull => (0, 5),
+            Self::StackNotSampled => (0, 6),
         };
         state.write_u64(offset);
         state.write_u64(rest);
@@ -96,7 +99,9 @@ impl Frame {
             Self::Kernel { address } => (FrameSubject::None, address),
             Self::User { module, file_offset, .. } => (FrameSubject::Module(module), file_offset),
             Self::Anonymous { pid, address, .. } => (FrameSubject::Process(pid), address),
-            Self::Unmapped | Self::UnknownProcess | Self::StackTableFull => (FrameSubject::None, 0),
+            Self::Unmapped | Self::UnknownProcess | Self::StackTableFull | Self::StackNotSampled => {
+                (FrameSubject::None, 0)
+            }
         };
         FramePlace { subject, offset }
     }

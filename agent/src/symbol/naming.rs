@@ -96,7 +96,11 @@ impl Naming {
                     .map_or_else(|| About::retired(module), |module| About::module(&module)),
             ),
             Frame::Anonymous { pid, .. } => Some(About::process(pid)),
-            Frame::Kernel { .. } | Frame::Unmapped | Frame::UnknownProcess | Frame::StackTableFull => None,
+            Frame::Kernel { .. }
+            | Frame::Unmapped
+            | Frame::UnknownProcess
+            | Frame::StackTableFull
+            | Frame::StackNotSampled => None,
         }
     }
 
@@ -261,6 +265,7 @@ impl Naming {
                 }
             }
             Frame::StackTableFull => Symbols::marker("[stack table full]", None),
+            Frame::StackNotSampled => Symbols::marker("[stack not sampled]", None),
             Frame::Unmapped => Symbols::marker("[unmapped]", Some(UnresolvedReason::Unmapped)),
             Frame::UnknownProcess | Frame::User { .. } => {
                 Symbols::marker("[unknown]", Some(UnresolvedReason::UnknownProcess))

@@ -73,7 +73,7 @@ impl AgentRun {
             }
         });
         let mut run = Self { running, log, seen: Vec::new(), directory };
-        run.wait_for("registered profiler: cpu");
+        run.wait_for("profiling has begun");
         run
     }
 
@@ -103,11 +103,16 @@ impl AgentRun {
     }
 
     /// Waits until the agent ends, which it must do with success; what it found.
-    pub(crate) fn finish(mut self) -> Profiled {
+    pub(crate) fn finish(self) -> Profiled {
+        self.finish_with("cpu")
+    }
+
+    /// The same for a run of another profiler.
+    pub(crate) fn finish_with(mut self, profiler: &str) -> Profiled {
         let status = self.running.wait_at_most(STUCK);
         self.seen.extend(self.log.iter().map(|logged| logged.line));
         assert!(status.success(), "{status}\n{}", self.seen.join("\n"));
-        Profiled::read(self.directory, self.seen)
+        Profiled::read(self.directory, self.seen, profiler)
     }
 }
 

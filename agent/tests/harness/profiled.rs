@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agent::export::pprof::proto;
 use prost::Message as _;
@@ -61,6 +61,8 @@ pub(crate) struct Sample {
     pub(crate) thread: Option<Thread>,
     /// Why the stack is not whole.
     pub(crate) truncated: Option<String>,
+    /// Why the thread did not run.
+    pub(crate) state: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -177,15 +179,25 @@ impl Ledger {
     }
 }
 
+fn read_profile(path: &Path) -> Profile {
+    let json = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let profile = Profile::parse(&json);
+    let Profile { accounting, samples, .. } = &profile;
+    accounting.assert_balanced();
+    assert_eq!(accounting.emitted, samples.iter().map(Sample::count).sum::<u64>());
+    profile
+}
+
 impl Profiled {
-    /// Reads what a run wrote into `directory`. Its books must balance, and every sample of them be there.
-    pub(crate) fn read(directory: TempDir, log: Vec<String>) -> Self {
-        let json = fs::read(directory.path().join("cpu.json")).expect("the agent wrote JSON");
-        let profiled = Self { profile: Profile::parse(&json), log, directory };
-        let Profile { accounting, samples, .. } = &profiled.profile;
-        accounting.assert_balanced();
-        assert_eq!(accounting.emitted, samples.iter().map(Sample::count).sum::<u64>());
-        profiled
+    /// Reads what a run of `profiler` wrote into `directory`. Its books must balance, and every sample of them be there.
+    pub(crate) fn read(directory: TempDir, log: Vec<String>, profiler: &str) -> Self {
+        let profile = read_profile(&directory.path().join(format!("{profiler}.json")));
+        Self { profile, log, directory }
+    }
+
+    /// What another profiler of the same run found.
+    pub(crate) fn of_profiler(&self, profiler: &str) -> Profile {
+        read_profile(&self.file(&format!("{profiler}.json")))
     }
 
     /// A file that the agent wrote.

@@ -53,6 +53,7 @@ impl Outcome {
         outcome.text(console, "check");
         outcome.read_log(console);
         outcome.text(console, "once");
+        outcome.check_waits(console);
         outcome.read_report(&section(console, "report").map_or_else(String::new, |report| report.text));
         outcome.read_folded(&section(console, "folded").map_or_else(String::new, |folded| folded.text));
         let alarms = console.lines().filter(|line| ALARMS.iter().any(|alarm| line.contains(alarm)));
@@ -86,6 +87,16 @@ impl Outcome {
             self.failures.push(format!("`{name}` {how}:\n    {}", last.join("\n    ")));
         }
         text
+    }
+
+    /// Waits were timed: some are in the profile, and none was lost for want of a program.
+    fn check_waits(&mut self, console: &str) {
+        let text = self.text(console, "waits");
+        let timed =
+            text.contains("Off-CPU profile") && text.contains("status 0") && !text.contains("no samples");
+        if !timed {
+            self.failures.push(format!("no waits were timed:\n{text}"));
+        }
     }
 
     fn read_log(&mut self, console: &str) {
@@ -198,6 +209,8 @@ mod tests {
     const REPORT: &str = "Samples: expected 305, emitted 299, lost 6 (kernel_skipped\n  6), truncated 0, \
         unresolved frames 0 of 9\n";
 
+    const WAITS: &str = "Off-CPU profile of vm\nstatus 0\n";
+
     fn stack(depth: usize, leaf: &str) -> String {
         format!("burner;_start;__libc_start_main;main;{}{leaf}", "descend;".repeat(depth))
     }
@@ -212,6 +225,7 @@ mod tests {
             part("report", report, 0),
             part("folded", folded, 0),
             part("once", "", 0),
+            part("waits", WAITS, 0),
         ]
         .concat()
     }
@@ -228,7 +242,7 @@ mod tests {
 
     /// Each thing that can go wrong is a failure of its own: a refused program with what the verifier says, a stack that is
     /// cut, a program that leaves the walking to the agent, a sample that the agent lost, too few samples, books that do not
-    /// balance, an alarm of the kernel's, a machine that ended early.
+    /// balance, an alarm of the kernel's, waits that were not timed, a machine that ended early.
     #[test]
     fn failures_are_found() {
         let good = format!("{} 99\n", stack(DEPTH, "spin"));
@@ -248,6 +262,8 @@ mod tests {
         assert!(failures(&alarm).contains("unable to handle"));
         let idle = console(REPORT, &good, 0).replace("space=5", "space=299");
         assert!(failures(&idle).contains("left 299 of 299 stacks"));
+        let waitless = console(REPORT, &good, 0).replace("profile of vm", "profile of vm\nno samples");
+        assert!(failures(&waitless).contains("no waits were timed"));
         assert!(failures("@@begin release\r\n5.10\r\n@@end release 0\r\n").contains("`check`"));
     }
 

@@ -16,12 +16,12 @@ fn read(mut input: &[u8]) -> bool {
         let (record, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes(*length))));
         batch.push(record);
         records += 1;
-        others += u64::from(!is_piece(record));
+        others += u64::from(is_sample(record));
         input = rest;
     }
     batch.sort_by_time();
     let samples: Vec<_> = batch.samples().collect();
-    // A piece becomes part of a sample, or is undecodable.
+    // Other records are read, or undecodable.
     assert!((others..=records).contains(&(samples.len() as u64 + batch.undecodable())));
     assert!(samples.is_sorted_by_key(|sample| sample.header.timestamp));
     for sample in &samples {
@@ -31,11 +31,12 @@ fn read(mut input: &[u8]) -> bool {
             assert!(slice.len() >= resume.slice_bytes as usize);
         }
     }
-    !samples.is_empty()
+    !samples.is_empty() || !batch.waits().is_empty()
 }
 
-/// Whether a record says that it is a piece of a stack, which precedes its sample.
-fn is_piece(record: &[u8]) -> bool {
+/// Whether a record, if it is whole, is a sample: it is neither a piece of a stack, which precedes its sample, nor the end of a wait.
+fn is_sample(record: &[u8]) -> bool {
     let kind = record.get(std::mem::offset_of!(SampleHeader, kind)..).and_then(|kind| kind.first_chunk());
-    kind.is_some_and(|kind| u16::from_ne_bytes(*kind) == kind::SLICE)
+    let kind = kind.map_or(kind::CPU, |kind| u16::from_ne_bytes(*kind));
+    !matches!(kind, kind::SLICE | kind::WAIT | kind::TASK_END)
 }

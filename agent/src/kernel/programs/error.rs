@@ -47,6 +47,9 @@ pub enum ProgramsError {
     /// The kernel does not say how its structures look.
     #[error(transparent)]
     Btf(#[from] BtfError),
+    /// The kernel's type information lacks what a program has to know.
+    #[error("the kernel's BTF does not describe {0} as this agent knows it")]
+    UnknownKernel(&'static str),
     /// More was selected than the kernel's tables hold.
     #[error("at most {limit} {what} can be selected, not {count}")]
     TooMany {

@@ -3,6 +3,7 @@
 mod error;
 mod loadable;
 mod selection;
+mod switches;
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 use agent_ebpf::rule::Rule;
 use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES, PAGE_SLOTS, PROCESS_SLOTS, Slot};
-use agent_ebpf::{CpuCounters, SlotUse, UprobeOffsets, slot};
+use agent_ebpf::{CpuCounters, SlotUse, SwitchCounters, UprobeOffsets, slot};
 use aya::maps::{Map, MapData, RingBuf, Stack};
 use aya::programs::{PerfEvent, Program, ProgramError, UProbe};
 use aya::{Ebpf, EbpfLoader};
@@ -19,6 +20,8 @@ use aya::{Ebpf, EbpfLoader};
 pub use self::error::ProgramsError;
 use self::loadable::Loadable;
 pub use self::selection::Selection;
+pub use self::switches::{AttachedSwitches, SwitchSizes, TaskTable};
+use self::switches::{Order, SwitchConstants};
 use crate::kernel::btf::Btf;
 use crate::kernel::counters::{CounterMap, Counters};
 use crate::kernel::release::KernelRelease;
@@ -39,6 +42,8 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Whether there will be programs in tasks' own contexts (probes).
     pub probes: bool,
+    /// Where switches of tasks are timed: what that may take.
+    pub switches: Option<SwitchSizes>,
     /// One more than the highest possible CPU number.
     pub possible_cpus: u32,
     /// Which programs are used.
@@ -65,6 +70,7 @@ const PAGE: u32 = 4096;
 pub struct Programs {
     ebpf: Ebpf,
     variant: Variant,
+    switches: Option<Order>,
 }
 
 /// Which programs are used: helpers that a kernel does not know make it refuse a program.
@@ -97,10 +103,15 @@ impl Programs {
         let task_member = |member| btf.member_offset("task_struct", member).unwrap_or(0);
         let (task_mm, task_stack) = (task_member("mm"), task_member("stack"));
         let slots = sizes.task_slots();
-        let mut ebpf = EbpfLoader::new()
+        let switches = SwitchConstants::of_kernel(&btf);
+        let uprobes = uprobe_offsets(&btf);
+        let (slices, wakeup_bytes) = (u64::from(sizes.slices_per_second), u64::from(sizes.ring_bytes / 2));
+        let (by_pid, cgroups) = (u32::from(!selection.pids.is_empty()), selection.cgroups.len() as u32);
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries("ARENA", sizes.arena_blocks)
-            .override_global("SLICES_PER_SECOND", &u64::from(sizes.slices_per_second), true)
-            .override_global("UPROBE_OFFSETS", &uprobe_offsets(&btf), true)
+            .override_global("SLICES_PER_SECOND", &slices, true)
+            .override_global("UPROBE_OFFSETS", &uprobes, true)
             .override_global("TASK_MM_OFFSET", &task_mm, true)
             .override_global("TASK_STACK_OFFSET", &task_stack, true)
             .map_max_entries("TIMER_RING", sizes.ring_bytes)
@@ -109,14 +120,17 @@ impl Programs {
             .map_max_entries("SLOT_USES", slots.end)
             .map_max_entries("FREE_SLOTS", slots.len().max(1) as u32)
             .map_max_entries("CPU_COUNTERS", sizes.possible_cpus)
-            .override_global("RING_WAKEUP_BYTES", &u64::from(sizes.ring_bytes / 2), true)
-            .override_global("SELECT_BY_PID", &u32::from(!selection.pids.is_empty()), true)
-            .override_global("SELECTED_CGROUP_COUNT", &(selection.cgroups.len() as u32), true)
-            .load(OBJECT)
-            .map_err(Box::new)?;
+            .map_max_entries("SWITCH_COUNTERS", sizes.possible_cpus)
+            .map_max_entries("SCHEDULER_RING", sizes.switches.map_or(PAGE, |_| sizes.ring_bytes))
+            .override_global("POSSIBLE_CPUS", &sizes.possible_cpus, true)
+            .override_global("RING_WAKEUP_BYTES", &wakeup_bytes, true)
+            .override_global("SELECT_BY_PID", &by_pid, true)
+            .override_global("SELECTED_CGROUP_COUNT", &cgroups, true);
+        switches.pass_on(sizes.switches.as_ref(), &mut loader);
+        let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
         selection.apply(&mut ebpf)?;
         free_slots(&mut ebpf, slots)?;
-        Ok(Self { ebpf, variant: sizes.variant })
+        Ok(Self { ebpf, variant: sizes.variant, switches: switches.order() })
     }
 
     /// Loads the CPU profiler's program, to be attached to perf events.
@@ -175,6 +189,16 @@ impl Programs {
     /// The CPU profiler's counters. Once.
     pub fn take_cpu_counters(&mut self) -> Result<CounterMap<CpuCounters>, ProgramsError> {
         self.take_counters("CPU_COUNTERS")
+    }
+
+    /// What the program that times switches counts. Once.
+    pub fn take_switch_counters(&mut self) -> Result<CounterMap<SwitchCounters>, ProgramsError> {
+        self.take_counters("SWITCH_COUNTERS")
+    }
+
+    /// The ring that programs write to while tasks are switched. Once.
+    pub fn take_scheduler_ring(&mut self) -> Result<SampleRing, ProgramsError> {
+        self.take_ring("SCHEDULER_RING")
     }
 
     /// How often each scratch record was used. Once.
