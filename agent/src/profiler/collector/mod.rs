@@ -1,45 +1,38 @@
 //! The collector: reads rings and side-band, in the order of time, and turns addresses into frames at once,
 //! because the process may be gone a millisecond later.
 
+mod upkeep;
+mod waits;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{COMM_LEN, REGISTERS, Resume, SampleHeader, TaskWaits, Wait, flag, kind, walk};
+use agent_ebpf::{COMM_LEN, Resume, SampleHeader, flag, kind, walk};
 use nix::time::{ClockId, clock_gettime};
 
+use self::waits::stack_of_waiting;
 use crate::kernel::programs::TaskTable;
-use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing, WaitEnd};
+use crate::kernel::sample_ring::{RawSample, SampleBatch, SampleRing};
 use crate::kernel::sideband::Sideband;
 use crate::kernel::sideband::record::ProcessEvent;
 use crate::process::mappings::Mappings;
 use crate::process::module::Unneeded;
-use crate::process::sleeper::{self, Sleeper};
-use crate::process::table::{Place, ProcessTable, ProcessUpdate};
+use crate::process::table::{Place, ProcessTable};
 use crate::profile::accounting::TruncatedCause;
 use crate::profile::stack_table::Task;
-use crate::profile::wait_window::EndedWait;
 use crate::profile::windows::Windows;
-use crate::profiler::offcpu::LONG_WAIT;
 use crate::profiler::pending::{Pending, PendingWalks};
 use crate::profiler::stack::StackBuilder;
 use crate::profiler::walk_tally::{WalkCounts, WalkTally};
-use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
-use crate::table_use::TableUse;
 use crate::unwind::finish::{FinishedWalk, UnfinishedWalk, WalkEnd};
 use crate::unwind::stack_slice::StackSlice;
 use crate::unwind::unwinder::{Unwinder, WalkRequest};
 
 /// Records read from a ring in one go: the rest waits for the side-band to be read once more.
 const BATCH: usize = 4096;
-/// Nanoseconds between two looks at what is not needed any more.
-const TIDY_INTERVAL: u64 = 10_000_000_000;
-/// The same while there is hardly room for another module.
-const URGENT_INTERVAL: u64 = 1_000_000_000;
-/// Bytes of a waiting task's stack that are read at most.
-const MOST_STACK: usize = 64 << 10;
 /// How long the end of a window waits for walks that are being finished.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -172,50 +165,6 @@ impl Collector {
         self.finished_here
     }
 
-    /// From time to time: processes whose end nothing told of, and modules that nothing refers to, in `windows` or elsewhere. No
-    /// other window may have frames whose names are still to be looked up.
-    fn tidy(&mut self, windows: &Windows, now: u64) {
-        let Self { sources: Sources { processes, resolver, .. }, pending, unneeded, tidied, .. } = self;
-        let urgent = processes.modules().is_nearly_full();
-        let interval = if urgent { URGENT_INTERVAL } else { TIDY_INTERVAL };
-        if now.saturating_sub(*tidied) < interval {
-            return;
-        }
-        *tidied = now;
-        if let Err(error) = processes.reconcile(now) {
-            tracing::warn!("cannot list /proc: {error}");
-        }
-        let mut used = HashSet::new();
-        processes.add_modules(&mut used);
-        pending.add_modules(&mut used);
-        windows.add_modules(&mut used);
-        let found = processes.modules().retire(&used, now);
-        if found == Unneeded::default() {
-            return;
-        }
-        resolver.close(&found.idle);
-        if !found.retired.is_empty() {
-            resolver.forget(&found.retired.iter().copied().collect());
-        }
-        unneeded.push_back(found);
-    }
-
-    /// How full every table is that grows with what happens on the machine, the windows' excepted.
-    pub fn table_uses(&self) -> Vec<TableUse> {
-        let Sources { processes, unwinder, resolver, .. } = &self.sources;
-        let mut all = vec![processes.table_use(), processes.modules().table_use()];
-        all.push(self.pending.table_use(BATCH));
-        // Three sets of process ids: no more than there are processes, but for those that the unwinder is not told of yet.
-        let told = self.published.len() + self.changed.len() + self.ended.len();
-        let budget = (3 * processes.len()).max(told);
-        let each = 2 * (size_of::<u32>() + 1);
-        let name = "published processes";
-        all.push(TableUse { name, entries: told, bytes: told * each, budget: budget * each });
-        all.extend(unwinder.table_uses());
-        all.extend(resolver.table_uses());
-        all
-    }
-
     /// One batch. Samples are read first: whatever a process did before one of them is in the side-band by
     /// then. Events that are younger than the batch wait, because samples between them may still come.
     fn turn_once(&mut self, windows: &mut Windows) -> bool {
@@ -286,23 +235,6 @@ impl Collector {
             Some(resume) if pending.mappings.is_some() => self.request(pending, resume, windows),
             _ => self.add_unfinished(&pending, windows),
         }
-    }
-
-    /// The kernel frames of a sample of `kind`, without those of the program that took it, which a tracepoint runs as a function that
-    /// the scheduler calls.
-    fn without_tracing<'a>(&self, kind: u16, kernel: &'a [u64]) -> &'a [u64] {
-        /// The scheduler's function; what it calls for a tracepoint is five frames at most.
-        const SCHEDULER: &str = "__schedule";
-        const MOST: usize = 8;
-        if kind != kind::LEAVE {
-            return kernel;
-        }
-        let is_scheduler = |address: &u64| {
-            let symbols = self.sources.resolver.resolve(Frame::Kernel { address: address.saturating_sub(1) });
-            symbols.frames.first().is_some_and(|frame| &*frame.function.name == SCHEDULER)
-        };
-        let first = kernel.iter().take(MOST).position(is_scheduler).unwrap_or(0);
-        &kernel[first..]
     }
 
     /// The process's mappings, read anew if they do not hold the sample's addresses.
@@ -394,124 +326,6 @@ impl Collector {
         }
     }
 
-    /// A wait, or a task, has ended.
-    fn take_in_wait(&mut self, end: &WaitEnd, windows: &mut Windows) {
-        let WaitEnd { wait, kernel, totals } = end;
-        if let Some(totals) = totals {
-            let task = self.task_of(wait.pid, wait.tid, &wait.comm);
-            windows.offcpu.add_totals(wait.tid, &task, totals);
-            return;
-        }
-        let Wait { tid, began, every, state, .. } = *wait;
-        let lasted = wait.timestamp.saturating_sub(began);
-        let ended = EndedWait { state, lasted, every, is_long: lasted >= LONG_WAIT };
-        if every > 0 {
-            windows.offcpu.add_end((tid, began), ended);
-        } else {
-            let task = self.task_of(wait.pid, tid, &wait.comm);
-            self.stack.begin(kernel);
-            windows.offcpu.add_without_stack(tid, ended, &task, self.stack.frames());
-        }
-    }
-
-    /// From now on, stacks that could not be copied while tasks were switched are read from those of `tasks` that still wait.
-    pub fn read_stacks_of(&mut self, tasks: Arc<TaskTable>) {
-        self.tasks = Some(tasks);
-    }
-
-    /// Adds threads that were asleep all the time since `began` and still are, at `now`.
-    pub fn add_sleepers(&mut self, sleepers: &[Sleeper], (began, now): (u64, u64), windows: &mut Windows) {
-        /// Walks under way at once: what is read for them lies in memory.
-        const AT_ONCE: usize = 32;
-        for some in sleepers.chunks(AT_ONCE) {
-            for sleeper in some {
-                self.walk_sleeper(sleeper, began, windows);
-            }
-            self.settle(windows);
-        }
-        for sleeper in sleepers {
-            let Sleeper { pid, tid, state, comm, .. } = *sleeper;
-            let task = self.task_of(pid, tid, &comm);
-            let waits = TaskWaits { left: began, pid, tid, state, ..TaskWaits::default() };
-            windows.offcpu.add_unended(&waits, &task, now);
-        }
-    }
-
-    /// Walks a sleeping thread's stack from what `/proc` says of its registers: where it is, and its stack pointer.
-    fn walk_sleeper(&mut self, sleeper: &Sleeper, began: u64, windows: &mut Windows) {
-        let Sleeper { pid, tid, comm, ip, sp, .. } = *sleeper;
-        let header = SampleHeader {
-            timestamp: began,
-            pid,
-            tid,
-            kind: kind::LEAVE,
-            user_frames: 1,
-            walk: walk::SLOW_RULE,
-            comm,
-            ..SampleHeader::default()
-        };
-        let mut registers = [0; REGISTERS];
-        (registers[7], registers[16]) = (sp, ip);
-        let start = stack_start(sp);
-        let slice = sleeper::read_stack(pid, start, MOST_STACK);
-        let resume = Resume {
-            ip,
-            sp,
-            fp: 0,
-            slice_start: start,
-            returned: 0,
-            slice_bytes: slice.len() as u32,
-            registers,
-        };
-        let sample = RawSample { header: &header, kernel: &[], user: &[ip], resume: None };
-        self.sources.processes.sampled(pid, || thread_name(&comm), monotonic_now());
-        let (task, mappings) = (self.task(&header), self.mappings_for(&sample));
-        let pending = Pending { header, task, kernel: Vec::new(), user: vec![ip], mappings };
-        if pending.mappings.is_some() {
-            self.request(pending, (&resume, &slice), windows);
-        } else {
-            self.add_unfinished(&pending, windows);
-        }
-    }
-
-    /// Adds what the scheduler's program still has of `tasks` when the window ends, at `now`.
-    pub fn end_waits(&mut self, tasks: &[TaskWaits], now: u64, windows: &mut Windows) {
-        for waits in tasks {
-            let task = self.task_of(waits.pid, waits.tid, &waits.comm);
-            windows.offcpu.add_totals(waits.tid, &task, &waits.totals);
-            if waits.left > 0 {
-                windows.offcpu.add_unended(waits, &task, now);
-            }
-        }
-    }
-
-    /// Lets the unwinder know what has become of processes whose mappings it has.
-    fn pass_on_updates(&mut self) {
-        let Self { sources, published, changed, ended, unneeded, .. } = self;
-        let Sources { processes, unwinder, .. } = sources;
-        for update in processes.take_updates() {
-            match update {
-                ProcessUpdate::Mappings(pid) if published.contains(&pid) => {
-                    changed.insert(pid);
-                }
-                ProcessUpdate::Ended(pid) if published.remove(&pid) => {
-                    changed.remove(&pid);
-                    ended.insert(pid);
-                }
-                ProcessUpdate::Mappings(_) | ProcessUpdate::Ended(_) => {}
-            }
-        }
-        while let Some(found) = unneeded.pop_front() {
-            if !unwinder.retire(found.clone()) {
-                unneeded.push_front(found);
-                break;
-            }
-        }
-        ended.retain(|pid| !unwinder.forget(*pid));
-        changed
-            .retain(|pid| processes.mappings(*pid).is_some_and(|mappings| !unwinder.update(*pid, mappings)));
-    }
-
     fn task(&self, header: &SampleHeader) -> Task {
         self.task_of(header.pid, header.tid, &header.comm)
     }
@@ -543,25 +357,6 @@ fn log_walks(walks: &WalkCounts) {
         over_budget,
         "user stacks in a second"
     );
-}
-
-/// The stack with which the task of `header` waits, if it still does: reading it is not for the program that saw it leave.
-fn stack_of_waiting(tasks: &TaskTable, header: &SampleHeader, resume: &Resume) -> Option<Vec<u8>> {
-    let SampleHeader { pid, tid, timestamp, .. } = *header;
-    if resume.slice_bytes > 0 || !tasks.still_waits(tid, timestamp) {
-        return None;
-    }
-    let stack = sleeper::read_stack(pid, resume.slice_start, MOST_STACK);
-    // What was read while it ran on is not that stack.
-    (!stack.is_empty() && tasks.still_waits(tid, timestamp)).then_some(stack)
-}
-
-/// Where a stack is read from: the red zone below `sp` is the function's own (System V ABI, AMD64, section 3.2.2).
-fn stack_start(sp: u64) -> u64 {
-    const RED_ZONE: u64 = 128;
-    const PAGE: u64 = 4096;
-    let sp = sp & !7;
-    sp - RED_ZONE.min(sp % PAGE)
 }
 
 fn kernel_depth(header: &SampleHeader) -> Option<TruncatedCause> {
