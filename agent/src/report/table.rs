@@ -46,7 +46,12 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
     let (value_index, value) = profile.ranked_value().unwrap_or((0, profile.period_type));
     let width = options.width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
     let total = profile.total(value_index);
-    let rows = Rows { total, unit: value.unit, count: options.rows.max(1), width, color: options.color };
+    let heading = match profile.kind {
+        ProfileKind::Cpu => "CPU",
+        ProfileKind::OffCpu => "OFF CPU",
+    };
+    let rows =
+        Rows { total, unit: value.unit, heading, count: options.rows.max(1), width, color: options.color };
 
     write_header(profile, value, &rows, out)?;
     writeln!(out)?;

@@ -28,6 +28,8 @@ pub(super) struct Rows<'a> {
     pub(super) total: i64,
     /// Its unit.
     pub(super) unit: &'a str,
+    /// What heads the column of processes' shares.
+    pub(super) heading: &'static str,
     /// Rows of a table of functions.
     pub(super) count: usize,
     /// Characters of a line.
@@ -40,8 +42,8 @@ impl Rows<'_> {
     /// The processes that used most.
     pub(super) fn processes(&self, costs: &[ProcessCost<'_>], out: &mut dyn Write) -> io::Result<()> {
         let (shown, hidden) = split(costs, (self.count / 3).max(1));
-        let columns = format!("{:>COST_WIDTH$}  {:>8}  PROCESS", "CPU", "PID");
-        self.heading("Processes", &columns, out)?;
+        let columns = format!("{:>COST_WIDTH$}  {:>8}  PROCESS", self.heading, "PID");
+        self.write_heading("Processes", &columns, out)?;
         for ProcessCost { pid, comm, value } in shown {
             let comm = printable(comm);
             let comm = elide(&comm, self.width - BEFORE_PROCESS);
@@ -98,7 +100,7 @@ impl Rows<'_> {
 
         let columns =
             format!("{:>COST_WIDTH$}{:>COST_WIDTH$}  {:name_width$}  MODULE", "SELF", "TOTAL", "FUNCTION");
-        self.heading(title, &columns, out)?;
+        self.write_heading(title, &columns, out)?;
         for (cost, (name, module)) in costs.iter().zip(&names) {
             let name = elide(name, name_width);
             let module = elide(module, module_width);
@@ -127,7 +129,7 @@ impl Rows<'_> {
         format!("{:6.1} %{:>10}", percent(value, self.total), amount(value, self.unit))
     }
 
-    fn heading(&self, title: &str, columns: &str, out: &mut dyn Write) -> io::Result<()> {
+    fn write_heading(&self, title: &str, columns: &str, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", paint(title, Style::Heading, self.color))?;
         writeln!(out, "{}", self.faint(columns))
     }
