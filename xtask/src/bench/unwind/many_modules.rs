@@ -50,16 +50,16 @@ pub(super) fn measure(agent: &Path, directory: &Path, modules: usize) -> Result<
     Ok(figures)
 }
 
-/// Shared libraries that differ in nothing but that they are files of their own.
+/// Shared libraries that differ in nothing but their number, which stands behind each: files of one content share their rows.
 fn libraries(directory: &Path, count: usize) -> Result<Vec<PathBuf>> {
     let first = workload::compile(directory, "many0.so", &library(), &["-O2", "-shared", "-fPIC"])?;
     let first = first.context("no gcc")?;
+    let content = std::fs::read(&first).with_context(|| format!("cannot read {}", first.display()))?;
     (0..count)
         .map(|number| {
             let copy = directory.join(format!("many{number}.so"));
-            if number > 0 {
-                std::fs::copy(&first, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
-            }
+            let bytes = [&content[..], format!("{number:08}").as_bytes()].concat();
+            std::fs::write(&copy, bytes).with_context(|| format!("cannot write {}", copy.display()))?;
             Ok(copy)
         })
         .collect()
