@@ -73,7 +73,8 @@ pub(crate) fn build_id_options() -> Result<&'static [&'static str]> {
     let supported = command::query(probe.args(["--", "true"]))?.is_some();
     // perf's own cache of build ids would be left in the home directory.
     Ok(if supported {
-        &["--buildid-mmap", "--no-buildid-cache"]
+        // What is inside of BPF programs is not asked for: perf 6.1 cannot read its own file then, for some programs.
+        &["--buildid-mmap", "--no-buildid-cache", "--no-bpf-event"]
     } else {
         &["--no-buildid", "--no-buildid-cache"]
     })
