@@ -4,7 +4,8 @@
 //! `cargo bench --bench symbols -- TOOL MODE COUNT FILE`; `cargo xtask bench symbols` runs it. TOOL is `nodeprof` or `blazesym`. MODE is
 //! `names`, or `lines` for lines and inlined functions too; with `-heap` appended what is allocated is counted, which costs time. One
 //! line comes out, its fields separated by tabs: nanoseconds to the first name, nanoseconds for COUNT other addresses once as many
-//! have been asked before, how many of these have a name, frames of all of them, peak bytes of resident memory, peak bytes of heap.
+//! have been asked before, nanoseconds of CPU time for these, COUNT, how many of them have a name, frames of all of them, peak bytes of
+//! resident memory, peak bytes of heap.
 
 #![expect(clippy::expect_used, reason = "a benchmark fails by panicking")]
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use agent::governor::heap;
 use agent::kernel::sideband::record::FileHint;
 use agent::metrics::SelfMetrics;
 use agent::process::module::{ModuleId, ModuleKey, ModuleTable, Witness};
@@ -29,6 +31,7 @@ use agent::symbol::read_at::FileAt;
 use agent::symbol::resolver::{Resolver, SymbolLimits};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{Input, Symbolizer};
+use nix::time::{ClockId, clock_gettime};
 
 /// What `--symbol-memory` is by default.
 const SYMBOL_MEMORY: usize = 24 << 20;
@@ -199,7 +202,14 @@ fn memory(line: &str) -> usize {
     found.map_or(0, |kibibytes: usize| kibibytes << 10)
 }
 
+/// CPU time of all threads of this process so far.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("there is such a clock").into()
+}
+
 fn main() {
+    // As the agent does.
+    heap::use_few_arenas();
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [tool, mode, count, path] = arguments.as_slice() else {
@@ -226,14 +236,15 @@ fn main() {
     tool.name_all(&[*first]);
     let cold = began.elapsed();
     tool.name_all(before);
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), cpu_time());
     let answers = tool.name_all(asked);
-    let warm = began.elapsed();
+    let (warm, cpu) = (began.elapsed(), cpu_time().saturating_sub(cpu_began));
     let resident = memory("VmHWM:").saturating_sub(resident);
     println!(
-        "{}\t{}\t{}\t{}\t{}\t{resident}\t{}",
+        "{}\t{}\t{}\t{}\t{}\t{}\t{resident}\t{}",
         cold.as_nanos(),
         warm.as_nanos(),
+        cpu.as_nanos(),
         asked.len(),
         answers.named,
         answers.frames,

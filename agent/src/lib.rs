@@ -12,6 +12,7 @@ pub mod time_format;
 #[cfg(test)]
 mod corruption;
 
+pub mod governor;
 pub mod kernel;
 
 pub mod process;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use agent::cli::{Cli, Command, ProfileArgs};
+use agent::governor::heap;
 use agent::metrics::SelfMetrics;
 use agent::process::module::ModuleTable;
 use agent::run::error::RunError;
@@ -18,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 const DEBUG_FILE_BUDGET: usize = 256 << 10;
 
 fn main() -> ExitCode {
+    heap::use_few_arenas();
     let cli = Cli::parse();
     log_to_stderr();
     let result = match cli.command {

@@ -76,7 +76,7 @@ impl Subject {
             let file_offset = file_offset(&image, address);
             let frame = Frame::User { module: self.id, file_offset, guessed: false };
             let symbols = self.resolver.resolve(frame);
-            let name = symbols.frames.last().expect("a frame").function.system_name.clone();
+            let name = symbols.frames.last().expect("a frame").function.system_name().to_owned();
             (address, symbols.unresolved.map_or(Ok(name), Err))
         };
         addresses.map(name).collect()

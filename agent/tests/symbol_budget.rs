@@ -110,7 +110,7 @@ impl Subject {
     fn assert_right(&self, module: usize, function: usize, symbols: &Symbols) -> bool {
         let truth = Function::of(module, function);
         let [frame] = &*symbols.frames else { panic!("{symbols:?}") };
-        assert_eq!((&frame.function.name, symbols.unresolved), (&truth.name, None), "{symbols:?}");
+        assert_eq!((frame.function.name(), symbols.unresolved), (&*truth.name, None), "{symbols:?}");
         let path = symbols.module.as_ref().map(|module| &*module.path);
         assert_eq!(path, self.files.paths[module].to_str());
         let Some(file) = &frame.file else { return false };

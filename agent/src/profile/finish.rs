@@ -147,11 +147,11 @@ impl Tables {
         // Symbol tables and debug information come from strangers: what would harm a terminal or a reader of the file is made
         // harmless here, once.
         let harmless = |text: &str| printable(text).into_owned();
-        let mut name = harmless(&source.function.name);
+        let mut name = harmless(source.function.name());
         if frame.is_guessed() {
             name.push_str(" [guessed]");
         }
-        let system_name = harmless(&source.function.system_name);
+        let system_name = harmless(source.function.system_name());
         let file = source.file.as_deref().map(harmless);
         model::Line {
             function: self.functions.index(Function { name, system_name, file }),

@@ -121,8 +121,8 @@ fn demangle_stem(stem: &str) -> Option<String> {
     if !(stem.starts_with("_R") || stem.starts_with("_Z")) {
         return None;
     }
-    // Most names get shorter.
-    let mut name = Bounded(String::with_capacity(stem.len().min(MAX_ROOM)));
+    // Most names get shorter, and are kept together with the linker's.
+    let mut name = Bounded(String::with_capacity(stem.len() + stem.len().min(MAX_ROOM)));
     if let Some(rust) = rust_symbol(stem) {
         write!(name, "{rust:#}").ok()?;
     } else {

@@ -94,6 +94,14 @@ impl Frame {
         }
     }
 
+    /// Where in its module's file the code is; 0 where it is no module's.
+    pub(super) fn file_offset(self) -> u64 {
+        match self {
+            Self::User { file_offset, .. } => file_offset,
+            _ => 0,
+        }
+    }
+
     pub(super) fn place(self) -> FramePlace {
         let (subject, offset) = match self {
             Self::Kernel { address } => (FrameSubject::None, address),

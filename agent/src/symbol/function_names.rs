@@ -1,11 +1,11 @@
 //! Names of functions that were read and demangled, so that another address in one of them needs neither.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::process::module::ModuleId;
 use crate::symbol::byte_lru::{ByteLru, CacheCounts};
-use crate::symbol::symbols::FunctionName;
+use crate::symbol::function_name::FunctionName;
 use crate::table_use::TableUse;
 
 /// A module, and the address in it at which the function begins.
@@ -13,7 +13,7 @@ type Place = (ModuleId, u64);
 
 /// Names of functions of all modules, within a byte budget.
 #[derive(Debug)]
-pub(super) struct FunctionNames(Mutex<ByteLru<Place, Arc<FunctionName>>>);
+pub(super) struct FunctionNames(Mutex<ByteLru<Place, FunctionName>>);
 
 impl FunctionNames {
     /// An empty cache of at most `budget` bytes.
@@ -21,18 +21,30 @@ impl FunctionNames {
         Self(Mutex::new(ByteLru::new(budget)))
     }
 
-    /// The names of the functions of `module` that begin at `starts`, as far as they are known.
+    /// Tells `found` the name of each function of `module` that begins at one of `starts`, in their order, as far as they are known.
+    /// Where the same one follows, it is looked up once.
     pub(super) fn get(
         &self,
         module: ModuleId,
-        starts: impl Iterator<Item = u64>,
-    ) -> Vec<Option<Arc<FunctionName>>> {
+        starts: impl Iterator<Item = Option<u64>>,
+        mut found: impl FnMut(Option<&FunctionName>),
+    ) {
         let mut names = self.lock();
-        starts.map(|start| names.get(&(module, start)).cloned()).collect()
+        let mut last: Option<(u64, Option<FunctionName>)> = None;
+        for start in starts {
+            let Some(start) = start else {
+                found(None);
+                continue;
+            };
+            if last.as_ref().is_none_or(|(same, _)| *same != start) {
+                last = Some((start, names.get(&(module, start)).cloned()));
+            }
+            found(last.as_ref().and_then(|(_, name)| name.as_ref()));
+        }
     }
 
     /// Remembers names of functions of `module` by where they begin.
-    pub(super) fn insert(&self, module: ModuleId, fresh: impl Iterator<Item = (u64, Arc<FunctionName>)>) {
+    pub(super) fn insert(&self, module: ModuleId, fresh: impl Iterator<Item = (u64, FunctionName)>) {
         let mut names = self.lock();
         for (start, name) in fresh {
             let bytes = name.heap_bytes();
@@ -56,7 +68,7 @@ impl FunctionNames {
         self.lock().table_use("function names")
     }
 
-    fn lock(&self) -> MutexGuard<'_, ByteLru<Place, Arc<FunctionName>>> {
+    fn lock(&self) -> MutexGuard<'_, ByteLru<Place, FunctionName>> {
         // The cache is whole between any two operations on it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,7 @@ pub mod dwarf;
 mod edition;
 pub mod elf;
 pub mod frame;
+pub mod function_name;
 mod function_names;
 mod generation;
 pub mod gopclntab;

@@ -2,23 +2,23 @@
 //! together with `.dynsym`; `.dynsym` alone. A source that cannot be used is passed over, so it costs no name that is known
 //! without it.
 
-use std::io;
-use std::sync::Arc;
-
-use crate::process::module::Module;
+use crate::process::module::{Module, ModuleId};
 use crate::symbol::debug_file::{DebugFile, DebugFiles};
 use crate::symbol::elf::{
     ElfError, ElfFile, ElfImage, ElfLimits, FunctionIndex, NameOrigin, SymbolRef, SymtabKind, mini_debug_info,
 };
+use crate::symbol::function_name::FunctionName;
 use crate::symbol::function_names::FunctionNames;
 use crate::symbol::module_source::ModuleSource;
 use crate::symbol::packed_names::PackedNames;
 use crate::symbol::read_at::ReadAt;
-use crate::symbol::symbols::FunctionName;
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// Bytes of names that may be kept of a module's MiniDebugInfo.
 const MAX_KEPT_NAMES: usize = 4 << 20;
+
+/// A function and its name, or why it has none.
+type NamedFunction = (SymbolRef, Result<FunctionName, UnresolvedReason>);
 
 /// An index of a module's functions, and where their names are.
 pub(super) struct ModuleNames {
@@ -117,102 +117,140 @@ impl ModuleNames {
         image: &ElfImage,
         addresses: &[u64],
         known: &FunctionNames,
-    ) -> Vec<Result<Arc<FunctionName>, UnresolvedReason>> {
-        let found: Vec<_> = addresses.iter().map(|address| self.index.lookup(*address)).collect();
-        let mut functions: Vec<SymbolRef> = found.iter().flatten().copied().collect();
-        functions.sort_unstable_by_key(|function| function.start);
-        functions.dedup_by_key(|function| function.start);
-        let names = known.get(module.id, functions.iter().map(|function| function.start));
-        let mut names: Vec<_> = names.into_iter().map(|name| name.map(Ok)).collect();
-        for origin in [NameOrigin::Symtab, NameOrigin::Own] {
-            let missing = functions
-                .iter()
-                .zip(&names)
-                .filter(|(function, name)| name.is_none() && function.origin() == origin);
-            let mut missing: Vec<SymbolRef> = missing.map(|(function, _)| *function).collect();
-            if missing.is_empty() {
-                continue;
-            }
-            let read = self.read(module, own, image, origin, &mut missing);
-            let fresh: Vec<_> =
-                missing.iter().map(|function| function.start).zip(read.into_iter().map(named)).collect();
+    ) -> Vec<Result<FunctionName, UnresolvedReason>> {
+        let found = self.index.lookup_all(addresses);
+        let mut names = Vec::with_capacity(found.len());
+        self.tell_known(module.id, &found, known, |name| names.push(name));
+        let is_missing = |(function, name): (&Option<SymbolRef>, &Option<_>)| {
+            if name.is_none() { *function } else { None }
+        };
+        let mut missing: Vec<SymbolRef> = found.iter().zip(&names).filter_map(is_missing).collect();
+        if !missing.is_empty() {
+            missing.dedup_by_key(|function| function.start);
+            let fresh = self.read_all(module, own, image, missing);
             known.insert(
                 module.id,
-                fresh.iter().filter_map(|(start, name)| Some((*start, name.clone().ok()?))),
+                fresh.iter().filter_map(|(function, name)| Some((function.start, name.clone().ok()?))),
             );
-            for (start, name) in fresh {
-                if let Ok(place) = functions.binary_search_by_key(&start, |function| function.start)
-                    && let Some(place) = names.get_mut(place)
-                {
-                    *place = Some(name);
+            for (function, name) in found.iter().zip(&mut names) {
+                if let (Some(function), None) = (function, &name) {
+                    let place = fresh.binary_search_by_key(&function.start, |(function, _)| function.start);
+                    *name = place.ok().and_then(|place| Some(fresh.get(place)?.1.clone()));
                 }
             }
         }
-        let name = |function: Option<SymbolRef>| {
-            let start = function.ok_or(self.absent)?.start;
-            let place = functions.binary_search_by_key(&start, |function| function.start);
-            let name = place.ok().and_then(|place| names.get(place)?.clone());
-            name.unwrap_or(Err(UnresolvedReason::Unreadable))
-        };
-        found.into_iter().map(name).collect()
+        names.into_iter().map(|name| name.unwrap_or(Err(UnresolvedReason::Unreadable))).collect()
     }
 
-    /// Reads the names of `functions`, all of one origin, which are brought into the order of what is returned.
+    /// Tells `found` the name of the function at each of `addresses`, which ascend, in their order, if it can be told without reading
+    /// anything.
+    pub(super) fn tell_from_memory(
+        &self,
+        module: ModuleId,
+        addresses: &[u64],
+        known: &FunctionNames,
+        found: impl FnMut(Option<Result<FunctionName, UnresolvedReason>>),
+    ) {
+        self.tell_known(module, &self.index.lookup_all(addresses), known, found);
+    }
+
+    fn tell_known(
+        &self,
+        module: ModuleId,
+        functions: &[Option<SymbolRef>],
+        known: &FunctionNames,
+        mut found: impl FnMut(Option<Result<FunctionName, UnresolvedReason>>),
+    ) {
+        let starts = functions.iter().map(|function| function.map(|function| function.start));
+        let mut functions = functions.iter();
+        known.get(module, starts, |name| match functions.next() {
+            Some(Some(_)) => found(name.cloned().map(Ok)),
+            _ => found(Some(Err(self.absent))),
+        });
+    }
+
+    /// Reads the names of `functions`, which come back in the order of their addresses.
+    fn read_all(
+        &self,
+        module: &Module,
+        own: &ModuleSource,
+        image: &ElfImage,
+        mut functions: Vec<SymbolRef>,
+    ) -> Vec<NamedFunction> {
+        SymbolRef::in_order_of_names(&mut functions);
+        let mut fresh = Vec::with_capacity(functions.len());
+        for of_origin in functions.chunk_by(|one, other| one.origin() == other.origin()) {
+            self.read(module, own, image, of_origin, &mut fresh);
+        }
+        fresh.sort_unstable_by_key(|(function, _)| function.start);
+        fresh
+    }
+
+    /// Appends to `names` those of `functions`, all of one origin.
     fn read(
         &self,
         module: &Module,
         own: &ModuleSource,
         image: &ElfImage,
-        origin: NameOrigin,
-        functions: &mut [SymbolRef],
-    ) -> Vec<Result<String, UnresolvedReason>> {
-        let mut read = |source: &dyn ReadAt| self.index.names(source, functions);
-        let names = match (&self.symtab, origin) {
+        functions: &[SymbolRef],
+        names: &mut Vec<NamedFunction>,
+    ) {
+        let Some(origin) = functions.first().map(SymbolRef::origin) else { return };
+        let before = names.len();
+        let mut read = |source: &dyn ReadAt| {
+            self.index.names(source, functions, &mut |function, name| {
+                names.push((*function, name.map(FunctionName::of).map_err(|_| UnresolvedReason::Unreadable)));
+            });
+        };
+        let was_read = match (&self.symtab, origin) {
             (Symtab::DebugFile(file), NameOrigin::Symtab) => {
                 own.close();
-                let names = file.with(module, read);
-                return self.or_own_names(module, own, image, functions, names.unwrap_or_default());
+                let was_read = file.with(module, read);
+                let is_all_there = names.iter().skip(before).all(|(_, name)| name.is_ok());
+                if was_read.is_err() || !is_all_there {
+                    names.truncate(before);
+                    names.extend(self.own_names(module, own, image, functions));
+                }
+                return;
             }
-            (Symtab::Mini(names), NameOrigin::Symtab) => Ok(read(names)),
+            (Symtab::Mini(packed), NameOrigin::Symtab) => {
+                read(packed);
+                Ok(())
+            }
             (Symtab::DebugFile(file), NameOrigin::Own) => {
                 file.close();
                 own.with(module, read)
             }
             (Symtab::Own | Symtab::Mini(_), _) => own.with(module, read),
         };
-        match names {
-            Ok(names) => {
-                names.into_iter().map(|name| name.map_err(|_| UnresolvedReason::Unreadable)).collect()
-            }
-            Err(reason) => functions.iter().map(|_| Err(reason)).collect(),
+        if let Err(reason) = was_read {
+            names.extend(functions.iter().map(|function| (*function, Err(reason))));
         }
     }
 
-    /// `names` of `functions`; for those that are missing because the debug file was taken away the names that the module's own file
-    /// has. That is indexed anew: it is seldom, and each name is remembered.
-    fn or_own_names(
+    /// The names of `functions` as the module's own file has them, for the debug file was taken away. The file is indexed anew: it is
+    /// seldom, and each name is remembered.
+    fn own_names(
         &self,
         module: &Module,
         own: &ModuleSource,
         image: &ElfImage,
         functions: &[SymbolRef],
-        names: Vec<io::Result<String>>,
-    ) -> Vec<Result<String, UnresolvedReason>> {
-        if names.len() == functions.len() && names.iter().all(Result::is_ok) {
-            return names.into_iter().map(|name| name.map_err(|_| UnresolvedReason::Gone)).collect();
-        }
+    ) -> Vec<NamedFunction> {
         self.close();
-        let mut names = names.into_iter().map(Result::ok);
+        let name = |source: &dyn ReadAt, index: Option<&FunctionIndex>, function: &SymbolRef| {
+            let index = index?;
+            index.name(source, &index.lookup(function.start)?).ok()
+        };
         let found = own.with(module, |source| {
             let index = FunctionIndex::build(source, image, &ElfLimits::default()).ok();
-            let own_name = |function: &SymbolRef| {
-                let index = index.as_ref()?;
-                index.name(source, &index.lookup(function.start)?).ok()
-            };
-            let mut name = |function| names.next().flatten().or_else(|| own_name(function));
-            functions.iter().map(|function| name(function).ok_or(UnresolvedReason::Gone)).collect()
+            functions.iter().map(|function| name(source, index.as_ref(), function)).collect::<Vec<_>>()
         });
-        found.unwrap_or_else(|reason| functions.iter().map(|_| Err(reason)).collect())
+        let found = found.unwrap_or_else(|_| functions.iter().map(|_| None).collect());
+        let named = |(function, name): (&SymbolRef, Option<String>)| {
+            (*function, name.map(|name| FunctionName::of(&name)).ok_or(UnresolvedReason::Gone))
+        };
+        functions.iter().zip(found).map(named).collect()
     }
 
     /// Whether names are in a file beside the module's own.
@@ -236,10 +274,6 @@ impl ModuleNames {
         };
         self.index.heap_bytes() + symtab
     }
-}
-
-fn named(raw: Result<String, UnresolvedReason>) -> Result<Arc<FunctionName>, UnresolvedReason> {
-    raw.map(|raw| Arc::new(FunctionName::of(raw)))
 }
 
 /// Why `error` leaves frames without a name.

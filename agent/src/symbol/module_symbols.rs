@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use crate::process::module::{Module, ModuleKey};
+use crate::process::module::{Module, ModuleId, ModuleKey};
 use crate::symbol::debug_file::DebugFiles;
 use crate::symbol::demangle::demangle;
 use crate::symbol::dwarf::{DwarfCache, SourceLine};
 use crate::symbol::elf::{ElfError, ElfFile, ElfImage, ElfLimits};
+use crate::symbol::function_name::FunctionName;
 use crate::symbol::function_names::FunctionNames;
 use crate::symbol::gopclntab::{GoFunction, GoLimits, GoLine, GoTable, shown_name};
 use crate::symbol::module_lines::ModuleLines;
 use crate::symbol::module_names::{ModuleNames, reason};
 use crate::symbol::module_source::ModuleSource;
-use crate::symbol::symbols::{FunctionName, ModuleInfo, Symbols};
+use crate::symbol::symbols::{ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// What opening a module led to.
@@ -94,6 +95,38 @@ impl ModuleSymbols {
         }
     }
 
+    /// Tells `found`, by place in `file_offsets`, what can be told of them without reading anything: not of functions whose names were
+    /// not read yet. As [`symbols`](Self::symbols) else, without lines.
+    pub(super) fn symbols_in_memory(
+        &self,
+        module: ModuleId,
+        shown: &ModuleKey,
+        file_offsets: &[u64],
+        functions: &FunctionNames,
+        found: &mut dyn FnMut(usize, Symbols),
+    ) {
+        let Ok(contents) = &self.contents else { return };
+        // Go's tables are read each time.
+        if contents.go.is_some() {
+            return;
+        }
+        let to_address = |offset: &u64| contents.image.file_offset_to_address(*offset);
+        let addresses: Option<Vec<_>> = file_offsets.iter().map(to_address).collect();
+        let Some(addresses) = addresses else { return };
+        let info = self.info_as(shown);
+        let mut places = addresses.iter().enumerate();
+        contents.names.tell_from_memory(module, &addresses, functions, |name| {
+            let (Some((place, address)), Some(name)) = (places.next(), name) else { return };
+            found(
+                place,
+                match name {
+                    Ok(function) => Symbols::named(info.clone(), *address, function),
+                    Err(reason) => Symbols::unnamed(info.clone(), *address, reason),
+                },
+            );
+        });
+    }
+
     fn info_as(&self, shown: &ModuleKey) -> Arc<ModuleInfo> {
         match shown {
             ModuleKey::File { path, .. } if *path != self.info.path => {
@@ -164,7 +197,7 @@ impl Contents {
         module: &Module,
         addresses: &[u64],
         known: &FunctionNames,
-    ) -> Vec<Result<Arc<FunctionName>, UnresolvedReason>> {
+    ) -> Vec<Result<FunctionName, UnresolvedReason>> {
         let native =
             |addresses: &[u64]| self.names.names(module, &self.source, &self.image, addresses, known);
         if self.go.is_none() {
@@ -183,14 +216,14 @@ impl Contents {
     }
 
     /// What Go's own tables say, which are there in stripped programs too: the same names then, and those that Go's tools show.
-    fn go_names(&self, module: &Module, addresses: &[u64]) -> Vec<Option<Arc<FunctionName>>> {
+    fn go_names(&self, module: &Module, addresses: &[u64]) -> Vec<Option<FunctionName>> {
         // Of the function that was found last.
-        let mut last: Option<(Range<u64>, Arc<FunctionName>)> = None;
+        let mut last: Option<(Range<u64>, FunctionName)> = None;
         let name = |address: &u64| {
             if last.as_ref().is_none_or(|(range, _)| !range.contains(address)) {
                 last = self.go_function(module, *address).map(|GoFunction { entry, end, name: raw }| {
-                    let name = shown_name(&demangle(&raw)).into_owned();
-                    (entry..end, Arc::new(FunctionName { name, system_name: raw }))
+                    let name = FunctionName::new(shown_name(&demangle(&raw)), &raw);
+                    (entry..end, name)
                 });
             }
             last.as_ref().map(|(_, name)| name.clone())

@@ -13,6 +13,7 @@ use crate::symbol::debug_file::DebugFiles;
 use crate::symbol::demangle::NameStyle;
 use crate::symbol::dwarf::{DwarfCache, DwarfLimits};
 use crate::symbol::frame::Frame;
+use crate::symbol::function_name::FunctionName;
 use crate::symbol::function_names::FunctionNames;
 use crate::symbol::jit::{JitNames, JitProcessId};
 use crate::symbol::kernel_names::{KernelName, KernelNames};
@@ -20,7 +21,7 @@ use crate::symbol::module_symbols::{DebugSources, NameSources};
 use crate::symbol::opened_modules::OpenedModules;
 use crate::symbol::readers::{About, Readers};
 use crate::symbol::resolver::{ResolverUse, SymbolLimits};
-use crate::symbol::symbols::{FunctionName, ModuleInfo, Symbols};
+use crate::symbol::symbols::{ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
 use crate::table_use::TableUse;
 
@@ -50,7 +51,8 @@ pub(super) struct Naming {
 
 impl Naming {
     /// Knows nothing yet. Debug information, if it is wanted, takes half of the memory; of the rest generated code takes a sixth, then
-    /// the indexes of modules two thirds; of what is left, three quarters are for frames and one for the names of functions.
+    /// the indexes of modules two thirds; of what is left, three quarters are for frames and one for the names of functions, or the
+    /// other way round where no lines are wanted: then a function's name is all that is to be known of its frames.
     pub(super) fn new(
         modules: Arc<ModuleTable>,
         debug_files: Arc<DebugFiles>,
@@ -60,7 +62,8 @@ impl Naming {
         let for_lines = if limits.lines { limits.memory / 2 } else { 0 };
         let for_jit = (limits.memory - for_lines) / 6;
         let budget = limits.memory - for_lines - for_jit;
-        let (for_names, for_functions) = (budget / 3, budget / 12);
+        let for_names = budget / 3;
+        let for_functions = if limits.lines { for_names / 4 } else { for_names / 4 * 3 };
         Self {
             kernel: KernelNames::new(LOADED_CODE, metrics.kallsyms_loads.clone()),
             kernel_module: Arc::new(ModuleInfo::named("[kernel]")),
@@ -115,6 +118,47 @@ impl Naming {
         frames.map(|frame| symbols.get(&frame).cloned()).collect()
     }
 
+    /// Puts in its place in `found` what can be told of each of `frames` without reading anything and without lines, and takes it out of
+    /// `frames`, which are in the order of places.
+    ///
+    /// None of it is remembered, for telling it again costs no more than remembering it.
+    pub(super) fn tell_from_memory(
+        &self,
+        frames: &mut Vec<(usize, Frame)>,
+        found: &mut [Option<Arc<Symbols>>],
+    ) {
+        if self.debug.is_some() {
+            return;
+        }
+        for of_module in frames.chunk_by(|(_, one), (_, other)| one.module() == other.module()) {
+            let Some(module) = of_module.first().and_then(|(_, frame)| frame.module()) else { continue };
+            let Some(shown) = self.modules.get(module) else { continue };
+            let standing = canonical(&self.modules, module);
+            let offsets: Vec<u64> = of_module.iter().map(|(_, frame)| frame.file_offset()).collect();
+            let _is_open = self.opened.with_open(standing, |opened| {
+                opened.symbols_in_memory(
+                    standing,
+                    &shown.key,
+                    &offsets,
+                    &self.functions,
+                    &mut |at, symbols| {
+                        let place = of_module.get(at).and_then(|(index, _)| found.get_mut(*index));
+                        if let Some(place) = place {
+                            *place = Some(Arc::new(symbols.in_style(self.style)));
+                        }
+                    },
+                );
+            });
+        }
+        frames.retain(|(index, _)| found.get(*index).is_some_and(Option::is_none));
+    }
+
+    /// Whether names of the module of `frame` may be read in several parts at a time: it is open, and no lines are wanted.
+    pub(super) fn is_open_for_names(&self, frame: Frame) -> bool {
+        let standing = frame.module().map(|module| canonical(&self.modules, module));
+        self.debug.is_none() && standing.and_then(|module| self.opened.with_open(module, |_| ())).is_some()
+    }
+
     /// Finds out what is known of `frame`. Reads files where `read_for` says so.
     pub(super) fn resolve(&self, frame: Frame) {
         self.resolve_in_order(&[(0, frame)], None, |_, _| true);
@@ -138,11 +182,14 @@ impl Naming {
                 return;
             }
             for same in missing.chunk_by(|(_, one), (_, other)| one.module() == other.module()) {
-                if !self.find(same, &mut answer) {
+                // Whoever asks at the end of a window had the frame named when it was new. If not, the function's name is kept.
+                let is_of_module = same.first().is_some_and(|(_, frame)| frame.module().is_some());
+                let remembers = since.is_none() || self.debug.is_some() || !is_of_module;
+                if !self.find(same, remembers, &mut answer) {
                     return;
                 }
                 // Its own turn.
-                since = since.map(|since| since.wrapping_add(1));
+                since = since.map(|since| since.wrapping_add(u64::from(remembers)));
             }
         }
     }
@@ -164,17 +211,27 @@ impl Naming {
         })
     }
 
-    /// Finds out what is known of `frames`, all of one module or of none, and remembers it; false when nobody listens any more.
-    fn find(&self, frames: &[(usize, Frame)], answer: &mut impl FnMut(usize, Arc<Symbols>) -> bool) -> bool {
-        let mut fresh = Vec::with_capacity(frames.len());
+    /// Finds out what is known of `frames`, all of one module or of none, and remembers it if it is to; false when nobody listens any
+    /// more.
+    fn find(
+        &self,
+        frames: &[(usize, Frame)],
+        remembers: bool,
+        answer: &mut impl FnMut(usize, Arc<Symbols>) -> bool,
+    ) -> bool {
+        let mut fresh = Vec::new();
         let mut listens = true;
         self.look_up(frames, &mut |(index, frame), symbols| {
             let symbols = Arc::new(symbols.in_style(self.style));
-            fresh.push((frame, symbols.clone()));
+            if remembers {
+                fresh.push((frame, symbols.clone()));
+            }
             listens = answer(index, symbols);
             listens
         });
-        self.remember(fresh);
+        if remembers {
+            self.remember(fresh);
+        }
         if let Some(module) = frames.first().and_then(|(_, frame)| frame.module())
             && !self.modules.has(module)
         {
@@ -236,11 +293,7 @@ impl Naming {
             let _listens = frames.iter().all(|frame| found(*frame, gone()));
             return;
         };
-        let offset = |(_, frame): &(usize, Frame)| match frame {
-            Frame::User { file_offset, .. } => *file_offset,
-            _ => 0,
-        };
-        let offsets: Vec<u64> = frames.iter().map(offset).collect();
+        let offsets: Vec<u64> = frames.iter().map(|(_, frame)| frame.file_offset()).collect();
         let debug = self.debug.as_ref().map(|cache| DebugSources { files: &self.debug_files, cache });
         let sources = NameSources { functions: &self.functions, debug: debug.as_ref() };
         self.opened.with(&module, |opened| {
@@ -280,8 +333,7 @@ impl Naming {
                     Some(module) => Arc::new(ModuleInfo::named(format!("[{module}]"))),
                     None => self.kernel_module.clone(),
                 };
-                let function = FunctionName { name: name.clone(), system_name: name };
-                Symbols::named(module, address, Arc::new(function))
+                Symbols::named(module, address, FunctionName::new(&*name, &name))
             }
             None => Symbols::unnamed(self.kernel_module.clone(), address, UnresolvedReason::KernelHidden),
         }

@@ -61,6 +61,12 @@ impl OpenedModules {
         answer
     }
 
+    /// Lets `ask` at the module `id`, if it is open; nothing is read for that.
+    pub(super) fn with_open<T>(&self, id: ModuleId, ask: impl FnOnce(&ModuleSymbols) -> T) -> Option<T> {
+        let slot = lock(&self.indexed).get(&id).cloned();
+        slot.as_ref().and_then(|slot| slot.get()).map(ask)
+    }
+
     fn slot(&self, module: &Module) -> Arc<Slot> {
         let mut indexed = lock(&self.indexed);
         if let Some(slot) = indexed.get(&module.id) {

@@ -21,12 +21,14 @@ use crate::symbol::frame::Frame;
 use crate::symbol::jit::JitUse;
 use crate::symbol::jit::jvm::JvmPerfMap;
 use crate::symbol::naming::Naming;
-use crate::symbol::readers::{ReaderCounts, ReaderLimits, Readers, Turn};
+use crate::symbol::readers::{About, ReaderCounts, ReaderLimits, Readers, Turn};
 use crate::symbol::symbols::Symbols;
 use crate::table_use::TableUse;
 
 /// However many file systems are slow, nobody waits longer than this for names.
 const MOST_PATIENCE: Duration = Duration::from_mins(2);
+/// Frames of a module of which each reader names a part, where they are more: fewer are not worth waking another one.
+const PART: usize = 1024;
 /// What a reader has found is handed over at least this often: waking somebody costs as much as finding several names.
 const HAND_OVER: Duration = Duration::from_millis(1);
 
@@ -129,17 +131,19 @@ impl Resolver {
     /// longer than readers do.
     pub fn resolve_all(&self, frames: &[Frame]) -> Vec<Arc<Symbols>> {
         self.naming.refresh_kernel();
-        let since = self.naming.remembered();
-        let mut found = self.naming.known(frames.iter().copied());
-        let mut unknown: Vec<(usize, Frame)> = frames
-            .iter()
-            .copied()
-            .enumerate()
-            .zip(&found)
-            .filter_map(|(unknown, symbols)| symbols.is_none().then_some(unknown))
-            .collect();
+        let mut found = vec![None; frames.len()];
+        let mut unknown: Vec<(usize, Frame)> = frames.iter().copied().enumerate().collect();
         // Neighbours share a function, a piece of a string table, a unit of debug information.
         unknown.sort_unstable_by_key(|(_, frame)| frame.place());
+        self.naming.tell_from_memory(&mut unknown, &mut found);
+        let since = self.naming.remembered();
+        let known = self.naming.known(unknown.iter().map(|(_, frame)| *frame));
+        for ((index, _), known) in unknown.iter().zip(known) {
+            if let Some(place) = found.get_mut(*index) {
+                *place = known;
+            }
+        }
+        unknown.retain(|(index, _)| found.get(*index).is_some_and(Option::is_none));
         self.read_names(&unknown, since, &mut found);
         let named = found.into_iter().zip(frames);
         named.map(|(found, frame)| found.unwrap_or_else(|| Arc::new(self.naming.stalled(*frame)))).collect()
@@ -157,14 +161,18 @@ impl Resolver {
                 at_once.push(wanted);
                 continue;
             };
-            let (naming, sender, wanted) = (self.naming.clone(), sender.clone(), wanted.to_vec());
-            let job = move |turn: &Turn<'_>| {
-                let mut answers = Answers { sender, turn, ready: Vec::new(), handed_over: Instant::now() };
-                naming.resolve_in_order(&wanted, Some(since), |index, symbols| answers.add(index, symbols));
-                answers.hand_over();
-            };
-            if self.readers.submit(about.clone(), job).is_ok() {
-                subjects.push(about);
+            for (about, wanted) in self.parts(&about, wanted) {
+                let (naming, sender, wanted) = (self.naming.clone(), sender.clone(), wanted.to_vec());
+                let job = move |turn: &Turn<'_>| {
+                    let mut answers =
+                        Answers { sender, turn, ready: Vec::new(), handed_over: Instant::now() };
+                    naming
+                        .resolve_in_order(&wanted, Some(since), |index, symbols| answers.add(index, symbols));
+                    answers.hand_over();
+                };
+                if self.readers.submit(about.clone(), job).is_ok() {
+                    subjects.push(about);
+                }
             }
         }
         drop(sender);
@@ -184,6 +192,17 @@ impl Resolver {
                 place(index, symbols);
             }
         }
+    }
+
+    /// Parts of `wanted`, all about one subject, that may be read at the same time.
+    fn parts<'a>(&self, about: &About, wanted: &'a [(usize, Frame)]) -> Vec<(About, &'a [(usize, Frame)])> {
+        let parts = (wanted.len() / PART).min(READERS.threads);
+        let is_open = wanted.first().is_some_and(|(_, frame)| self.naming.is_open_for_names(*frame));
+        if parts < 2 || !is_open || about.part(0).is_none() {
+            return vec![(about.clone(), wanted)];
+        }
+        let pieces = wanted.chunks(wanted.len().div_ceil(parts)).enumerate();
+        pieces.filter_map(|(number, piece)| Some((about.part(number)?, piece))).collect()
     }
 
     /// Notes that the kernel has loaded code, whose name is that of its addresses from now on.

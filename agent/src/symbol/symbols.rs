@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::build_id::BuildId;
-use crate::symbol::demangle::{NameStyle, demangle};
+use crate::symbol::demangle::NameStyle;
 use crate::symbol::dwarf::SourceLine;
+use crate::symbol::function_name::FunctionName;
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// A module as people and tools know it.
@@ -37,32 +40,11 @@ impl ModuleInfo {
     }
 }
 
-/// A function's name, which all frames in the function share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionName {
-    /// For people: demangled, or `module+0xoffset`.
-    pub name: String,
-    /// As it stands in the symbol table; empty where there is none.
-    pub system_name: String,
-}
-
-impl FunctionName {
-    /// The function that is called `system_name` in a symbol table.
-    pub fn of(system_name: String) -> Self {
-        Self { name: demangle(&system_name).into_owned(), system_name }
-    }
-
-    /// Bytes on the heap, its own among them.
-    pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + 2 * size_of::<usize>() + self.name.capacity() + self.system_name.capacity()
-    }
-}
-
 /// One function of a frame, and where in its source the frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFrame {
     /// The function; its name is never empty.
-    pub function: Arc<FunctionName>,
+    pub function: FunctionName,
     /// Path of the source file as the compiler had it, where debug information tells.
     pub file: Option<Arc<str>>,
     /// Line in `file`, from 1; 0 where it is not known.
@@ -70,13 +52,13 @@ pub struct SourceFrame {
 }
 
 impl SourceFrame {
-    fn without_line(function: Arc<FunctionName>) -> Self {
+    fn without_line(function: FunctionName) -> Self {
         Self { function, file: None, line: 0 }
     }
 
     /// A function of which only that is known what it is to be called.
-    fn called(name: String) -> Self {
-        Self::without_line(Arc::new(FunctionName { name, system_name: String::new() }))
+    fn called(name: &str) -> Self {
+        Self::without_line(FunctionName::called(name))
     }
 }
 
@@ -91,15 +73,15 @@ pub struct Symbols {
     /// ELF address (kernel: virtual address; a file that could not be read: file offset).
     pub address: u64,
     /// Innermost inlined function first; the last one holds the code. Never empty.
-    pub frames: Box<[SourceFrame]>,
+    pub frames: SmallVec<[SourceFrame; 1]>,
     /// Why there is no name, where there is none.
     pub unresolved: Option<UnresolvedReason>,
 }
 
 impl Symbols {
     /// A frame whose function is known.
-    pub fn named(module: Arc<ModuleInfo>, address: u64, function: Arc<FunctionName>) -> Self {
-        let frames = [SourceFrame::without_line(function)].into();
+    pub fn named(module: Arc<ModuleInfo>, address: u64, function: FunctionName) -> Self {
+        let frames = smallvec![SourceFrame::without_line(function)];
         Self { module: Some(module), address, frames, unresolved: None }
     }
 
@@ -107,13 +89,13 @@ impl Symbols {
     /// the module is loaded.
     pub fn unnamed(module: Arc<ModuleInfo>, offset: u64, reason: UnresolvedReason) -> Self {
         let name = format!("{}+{offset:#x}", module.short_name());
-        let frames = [SourceFrame::called(name)].into();
+        let frames = smallvec![SourceFrame::called(&name)];
         Self { module: Some(module), address: offset, frames, unresolved: Some(reason) }
     }
 
     /// A frame of which not even the module is known.
     pub fn marker(name: &str, unresolved: Option<UnresolvedReason>) -> Self {
-        let frames = [SourceFrame::called(name.to_owned())].into();
+        let frames = smallvec![SourceFrame::called(name)];
         Self { module: None, address: 0, frames, unresolved }
     }
 
@@ -124,23 +106,23 @@ impl Symbols {
     /// runs. Only where it has no name, debug information's is taken.
     #[must_use]
     pub fn with_lines(mut self, lines: Vec<SourceLine>) -> Self {
-        let mut frames: Vec<_> = lines
+        let mut frames: SmallVec<[SourceFrame; 1]> = lines
             .into_iter()
             .map(|SourceLine { function, file, line, .. }| {
                 let function = match function {
-                    Some(system_name) if !system_name.is_empty() => FunctionName::of(system_name),
-                    _ => FunctionName { name: INLINED.to_owned(), system_name: String::new() },
+                    Some(system_name) if !system_name.is_empty() => FunctionName::of(&system_name),
+                    _ => FunctionName::called(INLINED),
                 };
-                SourceFrame { function: Arc::new(function), file, line }
+                SourceFrame { function, file, line }
             })
             .collect();
         let (Some(outermost), Some(known)) = (frames.last_mut(), self.frames.last_mut()) else { return self };
-        if self.unresolved.is_none() || outermost.function.system_name.is_empty() {
+        if self.unresolved.is_none() || outermost.function.system_name().is_empty() {
             std::mem::swap(&mut outermost.function, &mut known.function);
         } else {
             self.unresolved = None;
         }
-        self.frames = frames.into_boxed_slice();
+        self.frames = frames;
         self
     }
 
@@ -149,7 +131,9 @@ impl Symbols {
     pub fn in_style(mut self, style: NameStyle) -> Self {
         if style != NameStyle::default() {
             for frame in &mut self.frames {
-                style.apply(Arc::make_mut(&mut frame.function));
+                if let Some(styled) = style.apply(&frame.function) {
+                    frame.function = styled;
+                }
             }
         }
         self
@@ -160,7 +144,8 @@ impl Symbols {
         // Frames share their functions' names and their files'; they are counted with each, so as not to count too little.
         let file = |file: &Arc<str>| file.len() + 2 * size_of::<usize>();
         let each = |frame: &SourceFrame| frame.function.heap_bytes() + frame.file.as_ref().map_or(0, file);
-        size_of_val(&*self.frames) + self.frames.iter().map(each).sum::<usize>()
+        let spilled = if self.frames.spilled() { size_of_val(&*self.frames) } else { 0 };
+        spilled + self.frames.iter().map(each).sum::<usize>()
     }
 }
 
@@ -174,7 +159,7 @@ mod tests {
     }
 
     fn shown(symbols: &Symbols) -> Vec<(&str, u32)> {
-        symbols.frames.iter().map(|frame| (frame.function.name.as_str(), frame.line)).collect()
+        symbols.frames.iter().map(|frame| (frame.function.name(), frame.line)).collect()
     }
 
     fn module() -> Arc<ModuleInfo> {
@@ -184,10 +169,10 @@ mod tests {
     /// The symbol table names the function that holds the code, debug information what is inlined there, demangled.
     #[test]
     fn the_symbol_table_wins() {
-        let symbols = Symbols::named(module(), 16, Arc::new(FunctionName::of("outer".into())));
+        let symbols = Symbols::named(module(), 16, FunctionName::of("outer"));
         let symbols = symbols.with_lines(vec![line("_ZN3foo3barEv", 3), line("", 5), line("other", 7)]);
         assert_eq!(shown(&symbols), [("foo::bar", 3), ("[inlined]", 5), ("outer", 7)]);
-        assert_eq!(symbols.frames[0].function.system_name, "_ZN3foo3barEv");
+        assert_eq!(symbols.frames[0].function.system_name(), "_ZN3foo3barEv");
     }
 
     /// Where the symbol table has no name, debug information's counts; where neither has one, the line is kept.

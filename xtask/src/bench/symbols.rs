@@ -22,6 +22,8 @@ use crate::{command, workspace};
 ///
 /// First name: from nothing, with the file in the page cache, to the name of one address. Addresses a second: distinct addresses
 /// that the file's symbols cover, in one call, after as many others. Names only, then with lines and inlined functions. Both demangle.
+/// The resolver's two readers name parts of a large module at the same time where no lines are wanted, blazesym has one thread: the
+/// CPU time of both is there too.
 /// Peak memory: what the process grows by at most, resident (blazesym's mapped files are in it; those of others' page cache are not),
 /// and on the heap, in a run of its own.
 #[derive(Args)]

@@ -120,7 +120,7 @@ impl Collector {
         }
         let is_scheduler = |address: &u64| {
             let symbols = self.sources.resolver.resolve(Frame::Kernel { address: address.saturating_sub(1) });
-            symbols.frames.first().is_some_and(|frame| &*frame.function.name == SCHEDULER)
+            symbols.frames.first().is_some_and(|frame| frame.function.name() == SCHEDULER)
         };
         let first = kernel.iter().take(MOST).position(is_scheduler).unwrap_or(0);
         &kernel[first..]

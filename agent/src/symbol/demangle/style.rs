@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use clap::ValueEnum;
 
-use crate::symbol::symbols::FunctionName;
+use crate::symbol::function_name::FunctionName;
 
 /// How functions are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -20,20 +20,20 @@ pub enum NameStyle {
 
 impl NameStyle {
     /// `function` in this style. What has no name of its own (`module+0xoffset`) is called the same in all.
-    pub(in crate::symbol) fn apply(self, function: &mut FunctionName) {
-        let FunctionName { name, system_name } = function;
+    /// `None` where it is so already.
+    pub(in crate::symbol) fn apply(self, function: &FunctionName) -> Option<FunctionName> {
+        let (name, system_name) = (function.name(), function.system_name());
         // A name that was not demangled is its own: a `<` in it is not an argument list.
         if self == Self::Full || system_name.is_empty() || name == system_name {
-            return;
+            return None;
         }
         match self {
-            Self::None => name.clone_from(system_name),
-            Self::Short if is_mangled(system_name) => {
-                if let Cow::Owned(short) = without_arguments(name) {
-                    *name = short;
-                }
-            }
-            Self::Full | Self::Short => {}
+            Self::None => Some(FunctionName::new(system_name, system_name)),
+            Self::Short if is_mangled(system_name) => match without_arguments(name) {
+                Cow::Owned(short) => Some(FunctionName::new(short, system_name)),
+                Cow::Borrowed(_) => None,
+            },
+            Self::Full | Self::Short => None,
         }
     }
 }
@@ -165,10 +165,10 @@ mod tests {
     fn styles_of_names() {
         let in_styles = |name: &str, system_name: &str| {
             [NameStyle::Full, NameStyle::Short, NameStyle::None].map(|style| {
-                let mut function = FunctionName { name: name.into(), system_name: system_name.into() };
-                style.apply(&mut function);
-                assert_eq!(function.system_name, system_name);
-                function.name
+                let function = FunctionName::new(name, system_name);
+                let function = style.apply(&function).unwrap_or(function);
+                assert_eq!(function.system_name(), system_name);
+                function.name().to_owned()
             })
         };
         assert_eq!(in_styles("max<int>", "_Z3maxIiET_S0_S0_"), ["max<int>", "max", "_Z3maxIiET_S0_S0_"]);

@@ -4,6 +4,7 @@
 //! `.gnu_debugdata`. Addresses in those are the same, sections have the same numbers and flags, and only the symbol table's bytes
 //! are there. What is code, `.dynsym` and the PLT are always the module's own.
 
+use std::borrow::Cow;
 use std::io;
 use std::mem::size_of_val;
 
@@ -31,6 +32,11 @@ impl SymbolRef {
     /// Which file the name lies in. It matters only where the index was built from two.
     pub fn origin(&self) -> NameOrigin {
         self.name.origin()
+    }
+
+    /// Brings `symbols` into the order in which their files have the names, those of one file together.
+    pub fn in_order_of_names(symbols: &mut [Self]) {
+        symbols.sort_unstable_by_key(|symbol| (symbol.origin() == NameOrigin::Own, symbol.name.offset()));
     }
 }
 
@@ -105,17 +111,26 @@ pub(super) struct StringTables {
 impl StringTables {
     /// `source` is the file that `name` lies in: [`Name::origin`] says which.
     pub(super) fn read(&self, source: &dyn ReadAt, name: Name, max: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.table(name.origin()).read(source, name.offset(), max)?;
-        Ok(finish(name, bytes))
+        let mut bytes = self.table(name.origin()).read(source, name.offset(), max)?;
+        bytes.truncate(finish(name, &bytes).len());
+        Ok(bytes)
     }
 
-    /// The names of the `symbols`, of which all are in `source`, in their order.
-    fn read_all(&self, source: &dyn ReadAt, symbols: &[SymbolRef]) -> Vec<io::Result<Vec<u8>>> {
-        let Some(first) = symbols.first() else { return Vec::new() };
+    /// Tells `found` the names of the `symbols`, of which all are in `source`, in their order.
+    fn read_all(
+        &self,
+        source: &dyn ReadAt,
+        symbols: &[SymbolRef],
+        found: &mut dyn FnMut(&SymbolRef, io::Result<&[u8]>),
+    ) {
+        let Some(first) = symbols.first() else { return };
         let offsets: Vec<u64> = symbols.iter().map(|symbol| symbol.name.offset()).collect();
-        let names = self.table(first.origin()).read_all(source, &offsets, Strings::MAX_NAME);
-        let finish = |(symbol, bytes): (&SymbolRef, io::Result<_>)| Ok(finish(symbol.name, bytes?));
-        symbols.iter().zip(names).map(finish).collect()
+        let mut symbols = symbols.iter();
+        self.table(first.origin()).read_all(source, &offsets, Strings::MAX_NAME, &mut |bytes| {
+            if let Some(symbol) = symbols.next() {
+                found(symbol, bytes.map(|bytes| finish(symbol.name, bytes)));
+            }
+        });
     }
 
     fn table(&self, origin: NameOrigin) -> &Strings {
@@ -127,11 +142,9 @@ impl StringTables {
 }
 
 /// The bytes of `name` without a version.
-fn finish(name: Name, mut bytes: Vec<u8>) -> Vec<u8> {
-    if name.origin() == NameOrigin::Symtab {
-        bytes.truncate(without_version(&bytes));
-    }
-    bytes
+fn finish(name: Name, bytes: &[u8]) -> &[u8] {
+    let length = if name.origin() == NameOrigin::Symtab { without_version(bytes) } else { bytes.len() };
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 /// How much of a name of `.symtab` is left without the version that linkers append to it there (`fopen@@GLIBC_2.2.5`); in
@@ -281,7 +294,33 @@ impl FunctionIndex {
     /// that have not ended before it.
     pub fn lookup(&self, address: u64) -> Option<SymbolRef> {
         let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
-        let after = self.entries.partition_point(|entry| entry.start <= offset);
+        self.covering(offset, self.entries.partition_point(|entry| entry.start <= offset))
+    }
+
+    /// [`FunctionIndex::lookup`] of each of `addresses`. Where they ascend, each search begins where the last one ended.
+    pub fn lookup_all(&self, addresses: &[u64]) -> Vec<Option<SymbolRef>> {
+        let (mut last, mut after) = (0, 0);
+        let look_up = |address: &u64| {
+            let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
+            if offset < last {
+                after = 0;
+            }
+            last = offset;
+            let rest = self.entries.get(after..)?;
+            // Twice as far each time: most are near, and a far one costs no more than a search of everything.
+            let mut step = 1;
+            while rest.get(step).is_some_and(|entry| entry.start <= offset) {
+                step *= 2;
+            }
+            let within = rest.get(step / 2..rest.len().min(step + 1)).unwrap_or_default();
+            after += step / 2 + within.partition_point(|entry| entry.start <= offset);
+            self.covering(offset, after)
+        };
+        addresses.iter().map(look_up).collect()
+    }
+
+    /// What covers `offset`, where `after` entries begin at it or before.
+    fn covering(&self, offset: u32, after: usize) -> Option<SymbolRef> {
         let before = self.entries.get(..after)?.iter().rev().take(MAX_ENCLOSED);
         let covering = before
             .take_while(|entry| offset - entry.start < self.max_size)
@@ -293,15 +332,22 @@ impl FunctionIndex {
     /// replaced; `name@plt` for a PLT stub. `source` is the file that the index was built from; of two the one that
     /// [`SymbolRef::origin`] says.
     pub fn name(&self, source: &dyn ReadAt, symbol: &SymbolRef) -> io::Result<String> {
-        Ok(text(symbol, self.strings.read(source, symbol.name, Strings::MAX_NAME)?))
+        Ok(text(symbol, &self.strings.read(source, symbol.name, Strings::MAX_NAME)?).into_owned())
     }
 
-    /// The names of `symbols`, which are brought into the order in which the file has them, so that names which lie close together
-    /// cost one read. `symbols` are all of one [origin](SymbolRef::origin), and `source` is the file that this says.
-    pub fn names(&self, source: &dyn ReadAt, symbols: &mut [SymbolRef]) -> Vec<io::Result<String>> {
-        symbols.sort_unstable_by_key(|symbol| symbol.name.offset());
-        let names = self.strings.read_all(source, symbols);
-        symbols.iter().zip(names).map(|(symbol, name)| Ok(text(symbol, name?))).collect()
+    /// Tells `found` the name of each of `symbols`, in their order, as [`FunctionIndex::name`] gives it. `symbols` are all of one
+    /// [origin](SymbolRef::origin), and `source` is the file that this says. In the order that
+    /// [`SymbolRef::in_order_of_names`] makes, names which lie close together cost one read.
+    pub fn names(
+        &self,
+        source: &dyn ReadAt,
+        symbols: &[SymbolRef],
+        found: &mut dyn FnMut(&SymbolRef, io::Result<&str>),
+    ) {
+        self.strings.read_all(source, symbols, &mut |symbol, name| match name {
+            Ok(name) => found(symbol, Ok(&text(symbol, name))),
+            Err(error) => found(symbol, Err(error)),
+        });
     }
 
     fn symbol(&self, entry: &Entry) -> SymbolRef {
@@ -311,11 +357,7 @@ impl FunctionIndex {
     }
 }
 
-fn text(symbol: &SymbolRef, name: Vec<u8>) -> String {
-    let mut name = String::from_utf8(name)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    if symbol.name.class() == Class::PltStub {
-        name.push_str("@plt");
-    }
-    name
+fn text<'a>(symbol: &SymbolRef, name: &'a [u8]) -> Cow<'a, str> {
+    let name = String::from_utf8_lossy(name);
+    if symbol.name.class() == Class::PltStub { Cow::Owned(format!("{name}@plt")) } else { name }
 }

@@ -143,16 +143,16 @@ impl Strings {
         (self.offset, self.size)
     }
 
-    /// For each of `offsets`, in their order, the bytes there up to a NUL, or the first `max` of them. Where offsets ascend and
-    /// lie close together they cost one read.
+    /// Tells `found` for each of `offsets`, in their order, the bytes there up to a NUL, or the first `max` of them. Where offsets
+    /// ascend and lie close together they cost one read.
     pub(super) fn read_all(
         &self,
         source: &dyn ReadAt,
         offsets: &[u64],
         max: usize,
-    ) -> Vec<io::Result<Vec<u8>>> {
-        let mut names = Vec::with_capacity(offsets.len());
-        let mut stretch = Vec::new();
+        found: &mut dyn FnMut(io::Result<&[u8]>),
+    ) {
+        let mut stretch = Vec::with_capacity(STRETCH as usize);
         let mut rest = offsets;
         while let Some((&first, _)) = rest.split_first() {
             let near = rest.windows(2).take_while(|two| is_near(first, two)).count() + 1;
@@ -160,15 +160,17 @@ impl Strings {
             self.read_stretch(source, together, &mut stretch);
             for offset in together {
                 let bytes = stretch.get((offset - first) as usize..).unwrap_or_default();
-                names.push(match CStr::from_bytes_until_nul(bytes) {
-                    Ok(name) if name.count_bytes() <= max => Ok(name.to_bytes().to_vec()),
+                match CStr::from_bytes_until_nul(bytes) {
+                    Ok(name) if name.count_bytes() <= max => found(Ok(name.to_bytes())),
                     // It is longer than most, or cannot be read.
-                    _ => self.read(source, *offset, max),
-                });
+                    _ => match self.read(source, *offset, max) {
+                        Ok(name) => found(Ok(&name)),
+                        Err(error) => found(Err(error)),
+                    },
+                }
             }
             rest = others;
         }
-        names
     }
 
     /// Reads from the first of `offsets` on as far as most names at the last one go; nothing where that is not possible.

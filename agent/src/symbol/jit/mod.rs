@@ -26,11 +26,11 @@ pub use jitdump::JitdumpError;
 pub use name::WrittenName;
 
 use crate::symbol::byte_lru::ByteLru;
+use crate::symbol::function_name::FunctionName;
 use crate::symbol::jit::jvm::{JvmPerfMap, PerfMapRequests};
 use crate::symbol::jit::name::readable;
 use crate::symbol::jit::process::JitProcess;
 use crate::symbol::jit::source::NamePlace;
-use crate::symbol::symbols::FunctionName;
 use crate::symbol::unresolved::UnresolvedReason;
 
 /// Processes whose maps are open at once.
@@ -50,7 +50,7 @@ pub struct JitProcessId {
 pub struct JitNames {
     processes: Mutex<ByteLru<JitProcessId, Arc<Mutex<JitProcess>>>>,
     open: Mutex<LruCache<JitProcessId, Weak<Mutex<JitProcess>>>>,
-    names: Mutex<ByteLru<NamePlace, Arc<FunctionName>>>,
+    names: Mutex<ByteLru<NamePlace, FunctionName>>,
     /// Bytes that the tables of one process may take.
     limit: usize,
     requests: Option<PerfMapRequests>,
@@ -81,7 +81,7 @@ impl JitNames {
 
     /// The function whose code is at `address` of `process` now; else why that is not known. The answer may be another one a second
     /// later: code is made and replaced all the time.
-    pub fn find(&self, process: JitProcessId, address: u64) -> Result<Arc<FunctionName>, UnresolvedReason> {
+    pub fn find(&self, process: JitProcessId, address: u64) -> Result<FunctionName, UnresolvedReason> {
         self.find_at(process, address, Instant::now())
     }
 
@@ -90,7 +90,7 @@ impl JitNames {
         id: JitProcessId,
         address: u64,
         now: Instant,
-    ) -> Result<Arc<FunctionName>, UnresolvedReason> {
+    ) -> Result<FunctionName, UnresolvedReason> {
         let entry = self.process(id);
         let mut process = lock(&entry);
         process.look(now, self.limit);
@@ -110,18 +110,13 @@ impl JitNames {
         found
     }
 
-    fn name(
-        &self,
-        process: &mut JitProcess,
-        place: NamePlace,
-    ) -> Result<Arc<FunctionName>, UnresolvedReason> {
+    fn name(&self, process: &mut JitProcess, place: NamePlace) -> Result<FunctionName, UnresolvedReason> {
         if let Some(name) = lock(&self.names).get(&place) {
             return Ok(name.clone());
         }
         let written =
             process.name(place).filter(|name| !name.text.is_empty()).ok_or(UnresolvedReason::Gone)?;
-        let name = readable(&written.text).into_owned();
-        let name = Arc::new(FunctionName { name, system_name: written.text });
+        let name = FunctionName::new(readable(&written.text), &written.text);
         // More of a name without an end may be written yet.
         if written.is_whole {
             lock(&self.names).insert(place, name.clone(), name.heap_bytes());

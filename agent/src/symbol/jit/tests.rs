@@ -44,7 +44,7 @@ impl Case {
     /// What is said of `address` so many seconds after the beginning.
     fn find(&self, address: u64, seconds: u64) -> Result<String, UnresolvedReason> {
         let now = self.began + Duration::from_secs(seconds);
-        self.names.find_at(self.id(), address, now).map(|name| name.name.clone())
+        self.names.find_at(self.id(), address, now).map(|name| name.name().to_owned())
     }
 }
 
@@ -62,8 +62,8 @@ impl Drop for Case {
 fn a_map_gives_names() {
     let case = Case::with("0x1000 0x10 long Burn.hot(long)\n2000 10 JS:*f /a.js:1:1\n");
     let name = case.names.find(case.id(), 0x1008).expect("it is told");
-    let expected = FunctionName { name: "Burn.hot".into(), system_name: "long Burn.hot(long)".into() };
-    assert_eq!(*name, expected);
+    let expected = FunctionName::new("Burn.hot", "long Burn.hot(long)");
+    assert_eq!(name, expected);
     assert_eq!(case.names.find(case.id(), 0x1008), Ok(name), "from the cache as well");
     assert_eq!(case.find(0x2000, 0), Ok("f /a.js:1:1".into()));
     assert_eq!(case.find(0x3000, 0), Err(UnresolvedReason::JitWithoutMap));
@@ -114,7 +114,7 @@ fn a_number_that_is_used_again() {
     fs::write(&case.map, "1000 10 second\n").expect("written");
     let second = JitProcessId { image: 8, ..case.id() };
     let now = case.began + Duration::from_secs(5);
-    assert_eq!(names.find_at(second, 0x1000, now).map(|name| name.name.clone()), Ok("second".into()));
+    assert_eq!(names.find_at(second, 0x1000, now).map(|name| name.name().to_owned()), Ok("second".into()));
     assert_eq!(names.find_at(second, 0x2000, now).map(drop), Err(UnresolvedReason::JitWithoutMap));
     assert_ne!(case.find(0x1000, 5), Ok("second".into()), "what was the first is not the second");
 }
@@ -150,7 +150,7 @@ fn the_budget_holds() {
     let map = lines.collect::<Vec<_>>().concat();
     let cases: Vec<_> = (0..4).map(|_| Case::with(&map)).collect();
     for case in cases.iter().chain(&cases) {
-        assert_eq!(names.find(case.id(), 0x1000).map(|name| name.name.clone()), Ok("function_0".into()));
+        assert_eq!(names.find(case.id(), 0x1000).map(|name| name.name().to_owned()), Ok("function_0".into()));
         assert!(names.memory_use().bytes <= 256 << 10);
     }
 }

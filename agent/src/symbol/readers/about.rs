@@ -9,6 +9,8 @@ use crate::process::module::{Module, ModuleId, ModuleKey};
 pub enum Subject {
     /// A module.
     Module(ModuleId),
+    /// A part of what is asked about a module at once.
+    ModulePart(ModuleId, usize),
     /// A process: what it has written for others to read.
     Process(u32),
 }
@@ -33,6 +35,18 @@ impl About {
             _ => ("[memory]".into(), None),
         };
         Self { subject: Subject::Module(module.id), device, path, pid: module.witness.pid }
+    }
+
+    /// Part `number` of what is asked about this module, which may be read beside the other parts; `None` where the file system is of
+    /// the kind that hangs as a whole, and would have several readers hang.
+    #[must_use]
+    pub fn part(&self, number: usize) -> Option<Self> {
+        match self.subject {
+            Subject::Module(id) if self.device.is_none() => {
+                Some(Self { subject: Subject::ModulePart(id, number), ..self.clone() })
+            }
+            _ => None,
+        }
     }
 
     /// The files of a module that is not in the table of modules any more.

@@ -58,8 +58,8 @@ impl Truth {
     }
 }
 
-/// What the resolver calls the functions at `addresses` in their symbol tables; None where it knows none.
-fn ours(path: &Path, addresses: &[u64]) -> Vec<Option<String>> {
+/// A resolver, and frames at `addresses` of a module of its.
+fn resolver_and_frames(path: &Path, addresses: &[u64]) -> (Arc<Resolver>, Vec<Frame>) {
     let file = FileAt::new(std::fs::File::open(path).unwrap()).unwrap();
     let image = ElfImage::parse(&file, &ElfLimits::default()).unwrap();
     let file_offset = |address: u64| {
@@ -84,17 +84,22 @@ fn ours(path: &Path, addresses: &[u64]) -> Vec<Option<String>> {
     };
     let resolver = Resolver::new(modules, debug_files, limits, &SelfMetrics::new().unwrap()).unwrap();
     let frame = |address: &u64| Frame::User { module, file_offset: file_offset(*address), guessed: false };
-    let frames: Vec<Frame> = addresses.iter().map(frame).collect();
-    let named = resolver
-        .resolve_all(&frames)
-        .into_iter()
-        .map(|symbols| symbols.unresolved.is_none().then(|| symbols.frames[0].function.system_name.clone()));
+    let frames = addresses.iter().map(frame).collect();
+    (resolver, frames)
+}
+
+/// What the resolver calls the functions at `addresses` in their symbol tables; None where it knows none.
+fn ours(path: &Path, addresses: &[u64]) -> Vec<Option<String>> {
+    let (resolver, frames) = resolver_and_frames(path, addresses);
+    let named = resolver.resolve_all(&frames).into_iter().map(|symbols| {
+        symbols.unresolved.is_none().then(|| symbols.frames[0].function.system_name().to_owned())
+    });
     let named: Vec<_> = named.collect();
     // What is asked for one by one, and from the end, is the same; also in another resolver's time.
     for (frame, name) in frames.iter().zip(&named).rev().step_by(97) {
         let again = resolver.resolve(*frame);
         assert_eq!(again.unresolved.is_none(), name.is_some());
-        assert!(name.as_ref().is_none_or(|name| again.frames[0].function.system_name == *name));
+        assert!(name.as_ref().is_none_or(|name| again.frames[0].function.system_name() == name));
     }
     named
 }
@@ -126,6 +131,25 @@ fn addresses(path: &Path, truth: &Truth, count: usize) -> Vec<u64> {
     }
     assert_eq!(found.len(), count, "{} has code without symbols only", path.display());
     found
+}
+
+/// Names are the same whoever reads them: one reader as it opens the module, two at a time once it is open, nobody once they are
+/// known.
+#[test]
+fn parts_and_memory_agree() {
+    let path = std::env::current_exe().unwrap();
+    let truth = Truth::of(&path, None);
+    let addresses = addresses(&path, &truth, 4 * PART);
+    let (resolver, frames) = resolver_and_frames(&path, &addresses);
+    let of_one_reader = resolver.resolve_all(&frames);
+    let (resolver, frames) = resolver_and_frames(&path, &addresses);
+    resolver.resolve(frames[0]);
+    let of_two_readers = resolver.resolve_all(&frames);
+    assert!(of_one_reader == of_two_readers);
+    let found = resolver.memory_use().function_counts;
+    let of_nobody = resolver.resolve_all(&frames);
+    assert!(of_one_reader == of_nobody);
+    assert_eq!(resolver.memory_use().function_counts.misses, found.misses);
 }
 
 /// Compares what the resolver says of `path`, or of a stripped copy of it, with what oracles say of `path`; lists what differs.

@@ -13,6 +13,8 @@ pub(super) struct Outcome {
     pub(super) cold: f64,
     /// Nanoseconds for [`asked`](Self::asked) addresses.
     pub(super) warm: f64,
+    /// Nanoseconds of CPU time for them.
+    pub(super) cpu: f64,
     pub(super) asked: f64,
     /// Of these, those that have a name.
     pub(super) named: f64,
@@ -36,8 +38,10 @@ impl Outcome {
     /// The line that the benchmark prints.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let numbers: Option<Vec<f64>> = line.split('\t').map(|word| word.parse().ok()).collect();
-        let &[cold, warm, asked, named, frames, resident, heap] = numbers?.as_slice() else { return None };
-        Some(Self { cold, warm, asked, named, frames, resident, heap })
+        let &[cold, warm, cpu, asked, named, frames, resident, heap] = numbers?.as_slice() else {
+            return None;
+        };
+        Some(Self { cold, warm, cpu, asked, named, frames, resident, heap })
     }
 }
 
@@ -69,6 +73,7 @@ pub(super) fn rows(file: &Path, mode: &str, ours: &Side, theirs: &Side) -> Vec<S
     vec![
         row(&format!("{name}, {mode}: first name (ms)"), &|side| side.least(|run| run.cold) / 1e6),
         row("  warm addresses, each (µs)", &|side| side.least(|run| run.warm / run.asked) / 1e3) + &verdict,
+        row("  CPU time of these, each (µs)", &|side| side.least(|run| run.cpu / run.asked) / 1e3),
         row("  warm addresses a second (thousands)", &|side| 1e6 / side.least(|run| run.warm / run.asked)),
         row("  of these, have a name (%)", &|side| side.one(|run| 100.0 * run.named / run.asked)),
         row("  functions an address, inlined ones included", &|side| side.one(|run| run.frames / run.asked)),
@@ -85,6 +90,7 @@ mod tests {
         let run = |warm| Outcome {
             cold: 2e6,
             warm,
+            cpu: warm,
             asked: 10.0,
             named: 9.0,
             frames: 20.0,
@@ -97,12 +103,20 @@ mod tests {
     /// The line that the benchmark prints; nothing shorter or longer.
     #[test]
     fn figures_are_parsed() {
-        let parsed = Outcome::parse("1\t2\t3\t4\t5\t6\t7");
-        let expected =
-            Outcome { cold: 1.0, warm: 2.0, asked: 3.0, named: 4.0, frames: 5.0, resident: 6.0, heap: 7.0 };
+        let parsed = Outcome::parse("1\t2\t2.5\t3\t4\t5\t6\t7");
+        let expected = Outcome {
+            cold: 1.0,
+            warm: 2.0,
+            cpu: 2.5,
+            asked: 3.0,
+            named: 4.0,
+            frames: 5.0,
+            resident: 6.0,
+            heap: 7.0,
+        };
         assert_eq!(parsed, Some(expected));
-        assert_eq!(Outcome::parse("1\t2\t3\t4\t5\t6"), None);
-        assert_eq!(Outcome::parse("1\t2\t3\t4\t5\t6\tseven"), None);
+        assert_eq!(Outcome::parse("1\t2\t2.5\t3\t4\t5\t6"), None);
+        assert_eq!(Outcome::parse("1\t2\t2.5\t3\t4\t5\t6\tseven"), None);
     }
 
     /// The best of all turns counts for both; the aim holds for names, and is missed when the ratio passes it.

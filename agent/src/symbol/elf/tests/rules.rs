@@ -46,6 +46,23 @@ fn falls_back_to_the_note_section() {
     assert_eq!(image.build_id().unwrap().to_string(), "ab".repeat(20));
 }
 
+/// Many addresses at once, in whatever order, are looked up as each for itself.
+#[test]
+fn many_lookups_are_as_single_ones() {
+    let mut symbols = vec![func("around", 0x1000, 0x400)];
+    symbols.extend((0..30).map(|number| func("inner", 0x1008 + 24 * number, 1 + number)));
+    let (_, index) = index_of(symbols);
+    let mut addresses: Vec<u64> = (0xff0..0x1500).step_by(3).chain([0, u64::MAX]).collect();
+    for _ in 0..2 {
+        let single: Vec<_> = addresses.iter().map(|address| index.lookup(*address)).collect();
+        assert!(single.iter().flatten().count() > 300);
+        assert_eq!(index.lookup_all(&addresses), single);
+        addresses.reverse();
+    }
+    let (_, empty) = index_of(vec![]);
+    assert_eq!(empty.lookup_all(&[0, 0x1000]), [None, None]);
+}
+
 /// A sized symbol covers its bytes and not the gap behind them; an unsized one covers up to the next symbol,
 /// the last one to the end of its section.
 #[test]

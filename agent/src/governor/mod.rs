@@ -1,0 +1,3 @@
+//! The agent's own memory, measured and kept within its budget.
+
+pub mod heap;
