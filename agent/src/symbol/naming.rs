@@ -132,8 +132,11 @@ impl Naming {
         }
         for of_module in frames.chunk_by(|(_, one), (_, other)| one.module() == other.module()) {
             let Some(module) = of_module.first().and_then(|(_, frame)| frame.module()) else { continue };
-            let Some(shown) = self.modules.get(module) else { continue };
-            let standing = canonical(&self.modules, module);
+            // Finding out what it stands for would be reading.
+            let (Some(shown), Some(standing)) = (self.modules.get(module), self.modules.canonical(module))
+            else {
+                continue;
+            };
             let offsets: Vec<u64> = of_module.iter().map(|(_, frame)| frame.file_offset()).collect();
             let _is_open = self.opened.with_open(standing, |opened| {
                 opened.symbols_in_memory(
@@ -155,7 +158,7 @@ impl Naming {
 
     /// Whether names of the module of `frame` may be read in several parts at a time: it is open, and no lines are wanted.
     pub(super) fn is_open_for_names(&self, frame: Frame) -> bool {
-        let standing = frame.module().map(|module| canonical(&self.modules, module));
+        let standing = frame.module().and_then(|module| self.modules.canonical(module));
         self.debug.is_none() && standing.and_then(|module| self.opened.with_open(module, |_| ())).is_some()
     }
 
