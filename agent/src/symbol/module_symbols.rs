@@ -1,7 +1,8 @@
 //! One module, opened: its identity, its segments, its index of functions, and its debug information.
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::process::module::{Module, ModuleId, ModuleKey};
 use crate::symbol::debug_file::DebugFiles;
@@ -17,9 +18,14 @@ use crate::symbol::module_source::ModuleSource;
 use crate::symbol::symbols::{ModuleInfo, Symbols};
 use crate::symbol::unresolved::UnresolvedReason;
 
+/// Bytes of an entry of a hash table of pointers, with its room, and of the counters of what it points to.
+const MAP_ENTRY: usize = 96;
+
 /// What opening a module led to.
 pub(super) struct ModuleSymbols {
     info: Arc<ModuleInfo>,
+    /// The same under other paths, where files of the same content are.
+    elsewhere: Mutex<HashMap<Arc<str>, Arc<ModuleInfo>>>,
     contents: Result<Contents, UnresolvedReason>,
 }
 
@@ -48,7 +54,7 @@ impl ModuleSymbols {
         let info = contents
             .as_ref()
             .map_or_else(|_| ModuleInfo::named(path.clone()), |contents| contents.info(path.clone()));
-        Self { info: Arc::new(info), contents }
+        Self { info: Arc::new(info), elsewhere: Mutex::default(), contents }
     }
 
     /// Tells `found` what `module`, which was opened as this, has at each of `file_offsets`, which ascend, in their order, until it
@@ -130,7 +136,8 @@ impl ModuleSymbols {
     fn info_as(&self, shown: &ModuleKey) -> Arc<ModuleInfo> {
         match shown {
             ModuleKey::File { path, .. } if *path != self.info.path => {
-                Arc::new(ModuleInfo { path: path.clone(), ..(*self.info).clone() })
+                let info = || Arc::new(ModuleInfo { path: path.clone(), ..(*self.info).clone() });
+                self.elsewhere().entry(path.clone()).or_insert_with(info).clone()
             }
             _ => self.info.clone(),
         }
@@ -152,7 +159,16 @@ impl ModuleSymbols {
                 let lines = lines.get().map_or(0, ModuleLines::heap_bytes);
                 source.heap_bytes() + image.heap_bytes() + names.heap_bytes() + lines
             });
-        size_of::<Self>() + size_of::<ModuleInfo>() + self.info.path.len() + contents
+        let elsewhere = self.elsewhere();
+        let paths: usize = elsewhere.keys().map(|path| path.len()).sum();
+        let infos =
+            (1 + elsewhere.len()) * (size_of::<ModuleInfo>() + MAP_ENTRY) + self.info.path.len() + paths;
+        size_of::<Self>() + infos + contents
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<ModuleInfo>>> {
+        // The map is whole between any two operations on it.
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -162,11 +162,6 @@ impl Naming {
         self.debug.is_none() && standing.and_then(|module| self.opened.with_open(module, |_| ())).is_some()
     }
 
-    /// Finds out what is known of `frame`. Reads files where `read_for` says so.
-    pub(super) fn resolve(&self, frame: Frame) {
-        self.resolve_in_order(&[(0, frame)], None, |_, _| true);
-    }
-
     /// Tells `answer` what is known of each of `frames`, by the number that stands with it, until it says that nobody listens.
     /// Frames of one module are to follow each other in the order of their addresses. None of them was known when the caller looked
     /// at [`remembered`](Self::remembered) and saw `since`. Reads files where `read_for` says so.

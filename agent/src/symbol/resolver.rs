@@ -114,12 +114,27 @@ impl Resolver {
         Ok(Arc::new(Self { naming, readers, _counted: counted }))
     }
 
-    /// Asks for `frame` to be named soon, while its process and file are still there. Never waits.
-    pub fn prefetch(&self, frame: Frame) {
-        let Some(about) = self.naming.read_for(frame) else { return };
-        let naming = self.naming.clone();
-        // What is refused is no loss: the frame is named when it is asked for.
-        self.readers.offer(about, move |_| naming.resolve(frame));
+    /// Asks for `frames` to be named soon, while their processes and files are still there. Never waits. Those that come together
+    /// cost less: what is wanted of a module is read in one go.
+    pub fn prefetch(&self, frames: impl IntoIterator<Item = Frame>) {
+        let mut wanted: Vec<(usize, Frame)> = frames.into_iter().enumerate().collect();
+        wanted.sort_unstable_by_key(|(_, frame)| frame.place());
+        for wanted in wanted.chunk_by(|(_, one), (_, other)| one.place().subject == other.place().subject) {
+            let about = wanted.first().and_then(|(_, frame)| self.naming.read_for(*frame));
+            let Some(about) = about else { continue };
+            let (naming, wanted) = (self.naming.clone(), wanted.to_vec());
+            // What is refused is no loss: the frame is named when it is asked for.
+            self.readers.offer(about, move |turn| {
+                let mut began = Instant::now();
+                naming.resolve_in_order(&wanted, None, |_, _| {
+                    if began.elapsed() < HAND_OVER {
+                        return true;
+                    }
+                    began = Instant::now();
+                    turn.goes_on()
+                });
+            });
+        }
     }
 
     /// What is known of `frame`.

@@ -26,6 +26,7 @@ use crate::profile::windows::Windows;
 use crate::profiler::pending::{Pending, PendingWalks};
 use crate::profiler::stack::StackBuilder;
 use crate::profiler::walk_tally::{WalkCounts, WalkTally};
+use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
 use crate::unwind::finish::{FinishedWalk, UnfinishedWalk, WalkEnd};
 use crate::unwind::stack_slice::StackSlice;
@@ -57,6 +58,8 @@ pub struct Collector {
     batch: SampleBatch,
     events: Vec<ProcessEvent>,
     stack: StackBuilder,
+    /// Frames that are new in their window, whose names nobody was asked for yet.
+    fresh: Vec<Frame>,
     pending: PendingWalks,
     walks: WalkTally,
     /// Processes whose mappings the unwinder has,
@@ -84,6 +87,7 @@ impl Collector {
             batch: SampleBatch::default(),
             events: Vec::new(),
             stack: StackBuilder::default(),
+            fresh: Vec::new(),
             pending: PendingWalks::default(),
             walks: WalkTally::default(),
             published: HashSet::new(),
@@ -123,6 +127,7 @@ impl Collector {
         for pending in self.pending.take_all() {
             self.add_unfinished(&pending, windows);
         }
+        self.ask_for_names();
     }
 
     /// Descriptors that become readable when it is high time for a turn.
@@ -202,6 +207,7 @@ impl Collector {
         while let Some((token, walk)) = self.sources.unwinder.poll() {
             self.take_in_finished(token, &walk, windows);
         }
+        self.ask_for_names();
         emptied
     }
 
@@ -321,9 +327,12 @@ impl Collector {
         } else {
             return;
         };
-        for frame in &frames[known..] {
-            self.sources.resolver.prefetch(*frame);
-        }
+        self.fresh.extend_from_slice(&frames[known..]);
+    }
+
+    /// Has new frames named, those of a turn together.
+    fn ask_for_names(&mut self) {
+        self.sources.resolver.prefetch(self.fresh.drain(..));
     }
 
     fn task(&self, header: &SampleHeader) -> Task {
