@@ -124,6 +124,7 @@ fn a_stale_list_of_cpus_is_no_error() {
     let sizes = Sizes {
         probes: false,
         switches: None,
+        faults: None,
         ring_bytes: 1 << 16,
         possible_cpus: cpus::possible_count().expect("sysfs is there"),
         variant: Variant::of_kernel(),

@@ -65,7 +65,7 @@ fn the_tables_have_their_shape() {
         value["samples"][2],
         json!({"locations": [2, 1, 0], "values": [1, 10_000_000], "pid": 42, "comm": "app",
                "thread": {"id": 43, "name": "worker 1"}, "truncated": null,
-               "state": null})
+               "state": null, "memory": null})
     );
     assert_eq!(value["samples"][5]["truncated"], "depth");
     assert_eq!(value["samples"][5]["comm"], "sh; evil\n", "names are not altered");
