@@ -322,6 +322,35 @@ mod tests {
         assert_eq!((batch.undecodable(), batch.pieces.len()), (0, 0));
     }
 
+    /// What a page fault is about goes with the sample of the same number that follows it in the same scratch record, and with no
+    /// other.
+    #[test]
+    fn faulted_pages_find_their_sample() {
+        let page = |slot: u16, sequence: u64, address: u64| {
+            let kind = kind::FAULTED_PAGE;
+            let page = FaultedPage { sequence, address, slot, kind, ..FaultedPage::default() };
+            // SAFETY: plain data without padding.
+            unsafe { std::mem::transmute::<FaultedPage, [u8; size_of::<FaultedPage>()]>(page) }
+        };
+        let sample = |slot: u16, sequence: u64, kind: u16| {
+            let header = SampleHeader { sequence, slot, kind, ..SampleHeader::default() };
+            // SAFETY: plain data without padding.
+            unsafe { std::mem::transmute::<SampleHeader, [u8; size_of::<SampleHeader>()]>(header) }
+        };
+        let mut batch = SampleBatch::default();
+        // The ring had no room for the sample of the first.
+        batch.push(&page(1, 6, 10));
+        batch.push(&page(1, 7, 20));
+        batch.push(&page(0, 7, 30));
+        batch.push(&sample(1, 5, kind::CPU));
+        batch.push(&sample(1, 7, kind::PAGE_FAULT));
+        batch.push(&sample(0, 8, kind::PAGE_FAULT));
+        let pages: Vec<_> = batch.samples().map(|sample| sample.page.map(|page| page.address)).collect();
+        assert_eq!(pages, [None, Some(20), None]);
+        batch.push(&page(1, 8, 40)[..40]);
+        assert_eq!((batch.undecodable(), batch.pages.len()), (1, 0));
+    }
+
     /// Records that are too short are counted and left out.
     #[test]
     fn short_records_are_counted() {
