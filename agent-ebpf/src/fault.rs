@@ -19,7 +19,7 @@ use crate::context::Timer;
 use crate::record::ClaimedScratch;
 use crate::sample::Moment;
 use crate::unwind::{KernelSupport, Legacy, Modern};
-use crate::vma::{self, Vma, VmaSupport};
+use crate::vma::VmaSupport;
 use crate::{sample, select};
 
 /// `BPF_F_MMAPABLE` (5.5+): the agent reads the counters without a system call.
@@ -33,13 +33,8 @@ static FAULT_COUNTERS: Array<FaultCounters> = Array::with_max_entries(1, MMAPABL
 #[unsafe(no_mangle)]
 static FAULTS_KEPT: u64 = 1 << 32;
 
-/// Set by the agent before loading: how the kernel gives huge pages, 0: not, 1: to mappings that ask for them, 2: to all others too.
-#[unsafe(no_mangle)]
-static HUGE_PAGES: u32 = 0;
-
-/// Bytes of a small page, and of a huge one (a page middle directory's, on machines with pages of 4 KiB).
+/// Bytes of a small page.
 const PAGE: u64 = 4096;
-const HUGE_PAGE: u64 = 2 << 20;
 
 /// For kernels from 5.17 on.
 #[perf_event]
@@ -158,25 +153,15 @@ extern "C" fn page_about_legacy(address: u64) -> u64 {
 
 #[inline(always)]
 fn about<K: VmaSupport>(address: u64) -> u64 {
-    let vma = K::find(address);
-    let kind = vma.kind();
+    let about = K::about(address);
+    let otherwise = about & !about_page::MAYBE_HUGE;
     if is_readable(address) {
-        return kind | about_page::PRESENT;
+        otherwise | about_page::PRESENT
+    } else if is_readable(address ^ PAGE) {
+        otherwise
+    } else {
+        about | about_page::ALONE
     }
-    // SAFETY: a static in `.rodata`.
-    let policy = unsafe { core::ptr::read_volatile(&raw const HUGE_PAGES) };
-    let region = address & !(HUGE_PAGE - 1);
-    let fits = !vma.is_known() || vma.holds(region, region + HUGE_PAGE);
-    let wanted = match policy {
-        0 => false,
-        1 => !vma.is_known() || vma.flags & vma::HUGE_PAGES_WANTED != 0,
-        _ => vma.flags & vma::HUGE_PAGES_REFUSED == 0,
-    };
-    if is_readable(address ^ PAGE) {
-        return kind;
-    }
-    let may_be_huge = wanted && fits && kind & (about_page::FILE | about_page::SHMEM) == 0;
-    kind | about_page::ALONE | if may_be_huge { about_page::MAYBE_HUGE } else { 0 }
 }
 
 /// Whether the byte can be read without a fault: its page is mapped. (`copy_from_user_nofault`: page faults are off, so that none is
@@ -186,19 +171,4 @@ fn is_readable(address: u64) -> bool {
     let mut byte = 0u8;
     // SAFETY: the destination has the size that is passed; the source is read with fault handling.
     unsafe { bpf_probe_read_user((&raw mut byte).cast(), 1, address as *const core::ffi::c_void) == 0 }
-}
-
-impl Vma {
-    /// What kind of memory a mapping holds: bits of [`about_page`].
-    #[inline(always)]
-    fn kind(&self) -> u64 {
-        const SHARED_WRITE: u64 = vma::SHARED | vma::WRITE;
-        let shared = if self.flags & SHARED_WRITE == SHARED_WRITE { about_page::SHARED_WRITE } else { 0 };
-        match (self.is_known(), self.file, self.magic) {
-            (false, ..) => 0,
-            (_, 0, _) => about_page::ANON,
-            (_, _, vma::TMPFS) => about_page::SHMEM | shared,
-            _ => about_page::FILE | shared,
-        }
-    }
 }

@@ -106,7 +106,7 @@ impl Outcome {
         let sampled = text.contains("Page-fault profile")
             && text.contains("status 0")
             && !text.contains("no samples")
-            && !text.contains("BUG");
+            && !text.contains("BUG: ");
         if !sampled {
             self.failures.push(format!("no page faults were sampled:\n{text}"));
         }
