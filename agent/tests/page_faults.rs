@@ -8,6 +8,8 @@ mod harness;
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use harness::agent_run::AgentRun;
 use harness::kernel;
@@ -58,10 +60,13 @@ impl PageFaults {
 fn profile(workload: &mut PageFaults, everybody: bool, more: &[&str]) -> (Profile, [u64; 2]) {
     let pid = workload.pid().to_string();
     let chosen = ["--pid", &pid];
-    let arguments = ["--duration", "8s", "--profilers", "memory"];
+    // The window ends when the workload has done what it is to do.
+    let arguments = ["--duration", "60s", "--profilers", "memory"];
     let chosen: &[&str] = if everybody { &[] } else { &chosen };
     let run = AgentRun::start(&[&arguments, chosen, more].concat());
     let numbers = workload.act();
+    thread::sleep(Duration::from_millis(300));
+    run.process().signal(Signal::SIGINT);
     (run.finish_with("pagefaults").profile, numbers)
 }
 

@@ -16,8 +16,8 @@ use crate::workload;
 /// Measure the cost of page-fault sampling: nanoseconds a page that is touched for the first time, without the agent and with
 /// `--profilers memory`, by turns.
 ///
-/// Small pages, each touched once, 128 MiB at a time; a run's figure is the least of its rounds, since everything else on the machine
-/// only adds to it. The program's own cost is by the kernel's account (kernel.bpf_stats_enabled), in runs of their own, because counting
+/// Small pages, each touched once, 128 MiB at a time, by the program's own CPU time; a run's figure is the least of its rounds, since
+/// everything else on the machine only adds to it. The program's own cost is by the kernel's account (kernel.bpf_stats_enabled), in runs of their own, because counting
 /// costs too.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -47,9 +47,9 @@ int main(void) {
         struct timespec began, ended;
         char *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) return 1;
-        clock_gettime(CLOCK_MONOTONIC, &began);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began);
         for (unsigned long at = 0; at < bytes; at += page) *(volatile char *)(memory + at) = 1;
-        clock_gettime(CLOCK_MONOTONIC, &ended);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
         double each = ((ended.tv_sec - began.tv_sec) * 1e9 + ended.tv_nsec - began.tv_nsec) / (bytes / page);
         if (each < least) least = each;
         munmap(memory, bytes);
