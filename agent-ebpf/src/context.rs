@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! timer      an interrupt: nothing of ours interrupts it on its CPU          a record a CPU
+//!            page faults too: they run in a task, but with preemption off,
+//!            and of programs for perf events the kernel runs one at a time
+//!            on a CPU (`bpf_prog_active`; who comes second is skipped)
 //! scheduler  the switch of tasks: interrupts are off, the run queue's lock   a record a CPU
 //!            is held
 //! task       a probe in a task's own code: preempted from Linux 6.0 on,      records from a pool

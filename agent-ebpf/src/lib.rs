@@ -37,6 +37,10 @@ pub mod kind {
     pub const WAIT: u16 = 5;
     /// A task has ended. Not a sample: a [`Wait`](super::Wait), and its [`WaitTotal`](super::WaitTotal)s, behind it.
     pub const TASK_END: u16 = 6;
+    /// A page fault of a task.
+    pub const PAGE_FAULT: u16 = 12;
+    /// Not a sample but what the fault of the sample that follows is about: see [`FaultedPage`](super::FaultedPage).
+    pub const FAULTED_PAGE: u16 = 13;
 }
 
 /// Bits of [`SampleHeader::flags`].
@@ -46,6 +50,8 @@ pub mod flag {
     /// The walk would have to be finished, but this CPU has sent as many slices of stack this second as it may: nothing
     /// follows the frames.
     pub const NO_SLICE: u16 = 1 << 1;
+    /// What the agent has to look at does not stay for long: it is woken.
+    pub const URGENT: u16 = 1 << 2;
 }
 
 /// How the walk of a user stack ended, in [`SampleHeader::walk`].
@@ -334,6 +340,90 @@ pub struct CpuCounters {
     pub reserved: u64,
 }
 
+/// Bits of [`FaultedPage::about`].
+pub mod about_page {
+    /// The page was there before the fault and could be read: what faulted was a write to a page that must not be written yet.
+    pub const PRESENT: u64 = 1 << 0;
+    /// The fault may have brought a huge page: it is [`ALONE`], and the kernel gives huge pages at this address.
+    pub const MAYBE_HUGE: u64 = 1 << 1;
+    /// The mapping is memory without a file,
+    pub const ANON: u64 = 1 << 2;
+    /// a file's,
+    pub const FILE: u64 = 1 << 3;
+    /// or shared memory. None of the three: not known.
+    pub const SHMEM: u64 = 1 << 4;
+    /// The neighbouring page was not there either: the kernel may have mapped more than one.
+    pub const ALONE: u64 = 1 << 5;
+    /// The mapping is shared and can be written. A write maps one page, and a read those around it that are cached.
+    pub const SHARED_WRITE: u64 = 1 << 6;
+}
+
+/// Comes right before the sample of a page fault. The members that [`SampleHeader`] has too lie in the same places.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultedPage {
+    /// The sample's number.
+    pub sequence: u64,
+    /// The sample's time.
+    pub timestamp: u64,
+    /// The address that could not be accessed.
+    pub address: u64,
+    /// What is known of its page: bits of [`about_page`].
+    pub about: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The sample's CPU.
+    pub cpu: u32,
+    /// [`kind::FAULTED_PAGE`].
+    pub kind: u16,
+    /// The sample's scratch record, see [`SampleHeader::slot`].
+    pub slot: u16,
+}
+
+/// What the program of page faults counted on one CPU. One element for each possible CPU, mmapped by the agent.
+///
+/// `fired == passed_over + not_selected + emitted + ring_full + scratch_busy`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounters {
+    /// Runs of the program.
+    pub fired: u64,
+    /// Runs that took no sample because chance said so.
+    pub passed_over: u64,
+    /// Runs that hit a task outside the selection.
+    pub not_selected: u64,
+    /// Records written to the ring.
+    pub emitted: u64,
+    /// Records that the ring had no room for.
+    pub ring_full: u64,
+    /// Runs that found the CPU's scratch record in use.
+    pub scratch_busy: u64,
+    /// Makes the size explicit; 0.
+    pub reserved: [u64; 2],
+}
+
+/// Where the kernel keeps what the program of page faults wants to know of a mapping: offsets in its structures.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmaOffsets {
+    /// `vm_area_struct.vm_start`; that of `vm_end` is not 0 where the offsets are known.
+    pub start: u32,
+    /// `vm_area_struct.vm_end`.
+    pub end: u32,
+    /// `vm_area_struct.vm_flags`.
+    pub flags: u32,
+    /// `vm_area_struct.vm_file`.
+    pub file: u32,
+    /// `file.f_inode`.
+    pub inode: u32,
+    /// `inode.i_sb`.
+    pub super_block: u32,
+    /// `super_block.s_magic`.
+    pub magic: u32,
+}
+
 /// Which scratch record is whose. A timer hits scheduler code, and both hit tasks; so every context has records of its own.
 pub mod slot {
     /// Records for tasks' contexts besides one for each CPU: as many may be preempted at once.
@@ -476,6 +566,12 @@ const _: () = {
     assert!(offset_of!(SlicePiece, cpu) == offset_of!(SampleHeader, cpu));
     assert!(offset_of!(SlicePiece, kind) == offset_of!(SampleHeader, kind));
     assert!(offset_of!(SampleHeader, slot) == 54);
+    assert!(size_of::<FaultedPage>() == 48);
+    assert!(offset_of!(FaultedPage, timestamp) == offset_of!(SampleHeader, timestamp));
+    assert!(offset_of!(FaultedPage, pid) == offset_of!(SampleHeader, pid));
+    assert!(offset_of!(FaultedPage, kind) == offset_of!(SampleHeader, kind));
+    assert!(size_of::<FaultCounters>() == 64);
+    assert!(size_of::<VmaOffsets>() == 28);
     assert!(size_of::<Resume>() > size_of::<SlicePiece>(), "a piece's header goes where the Resume will be");
     assert!(size_of::<CpuCounters>() == 64);
     assert!(size_of::<SlotUse>() == 64);

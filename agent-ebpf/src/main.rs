@@ -10,6 +10,8 @@ mod context;
 #[cfg(target_arch = "bpf")]
 mod cpu;
 #[cfg(target_arch = "bpf")]
+mod fault;
+#[cfg(target_arch = "bpf")]
 mod offcpu;
 #[cfg(target_arch = "bpf")]
 mod probe;
@@ -21,6 +23,8 @@ mod sample;
 mod select;
 #[cfg(target_arch = "bpf")]
 mod unwind;
+#[cfg(target_arch = "bpf")]
+mod vma;
 
 /// The kernel offers GPL-only helpers (`bpf_get_stack`, `bpf_probe_read_user`) to programs that declare
 /// this.

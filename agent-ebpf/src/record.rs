@@ -102,7 +102,7 @@ impl<C: Context> ClaimedScratch<C> {
         let size = (size_of::<SampleHeader>() + body_bytes).min(size_of::<SampleHeader>() + BODY_BYTES);
         let SampleHeader { walk, flags, .. } = *self.header();
         // Without a slice the agent learns nothing; so the budget for slices bounds these wake-ups too.
-        let urgent = walk::teaches(walk) && flags & flag::NO_SLICE == 0;
+        let urgent = walk::teaches(walk) && flags & flag::NO_SLICE == 0 || flags & flag::URGENT != 0;
         // SAFETY: header and body are adjacent in `Scratch` (asserted in the ABI), `size` bytes lie in it.
         let result = unsafe {
             let record = (&raw mut (*self.scratch).header).cast();

@@ -98,6 +98,10 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     pub offcpu_memory: u64,
 
+    /// Memory: one page fault in so many is sampled, by chance. Each sample stands for that many.
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pagefault_period: u32,
+
     /// Count each thread apart, with its id and name.
     #[arg(long)]
     pub per_thread: bool,
@@ -167,6 +171,8 @@ pub enum ProfilerName {
     Cpu,
     /// Time off CPUs: who waited, where and why.
     Offcpu,
+    /// Memory that becomes resident: who makes the machine's memory grow, and where.
+    Memory,
 }
 
 /// Parses `10s`, `1.5s`, `500ms`, `2m`, `1h`, `10`.

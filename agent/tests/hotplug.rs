@@ -7,6 +7,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -124,6 +125,7 @@ fn a_stale_list_of_cpus_is_no_error() {
     let sizes = Sizes {
         probes: false,
         switches: None,
+        faults: None,
         ring_bytes: 1 << 16,
         possible_cpus: cpus::possible_count().expect("sysfs is there"),
         variant: Variant::of_kernel(),
@@ -145,4 +147,37 @@ fn a_stale_list_of_cpus_is_no_error() {
 #[test]
 fn a_cpu_that_is_back_at_once_is_sampled_again() {
     profile_with_a_gap(Duration::from_millis(50));
+}
+
+/// Page faults on a CPU that was away for a moment are sampled as soon as the agent has looked which CPUs there are.
+#[test]
+fn page_faults_of_a_cpu_that_returns_are_sampled() {
+    const PROCESSES: u64 = 20;
+    const BYTES: u64 = 16 << 20;
+    let Some(_leave) = kernel::alone(&["gcc", "taskset"]) else { return };
+    let switch = Switch::of_last_cpu();
+    if !require("a CPU that can be switched off", switch.is_some()) {
+        return;
+    }
+    let switch = switch.expect("there is one");
+    let workload = Workload::plain("gcc", "page_faults.c", "page_faults", &["-O2"]);
+    let mut run = AgentRun::start(&["--duration", "8s", "--profilers", "memory"]);
+    switch.off();
+    switch.on();
+    run.wait_for("the set of online CPUs changed");
+    thread::sleep(Duration::from_millis(200));
+    for _ in 0..PROCESSES {
+        let mut touch = Command::new("taskset");
+        touch.args(["-c", &switch.cpu.to_string()]).arg(workload.program()).arg("short");
+        assert!(touch.status().expect("it runs").success());
+    }
+    let profile = run.finish_with("pagefaults").profile;
+    let short = profile
+        .samples
+        .iter()
+        .filter(|sample| profile.stack(sample).any(|frame| frame.name == "short_touch"));
+    let resident: u64 = short.map(|sample| sample.values()[1]).sum();
+    let (truth, samples) = ((PROCESSES * BYTES) as f64, (PROCESSES * BYTES / 4096) as f64 / 64.0);
+    println!("{resident} of {truth}");
+    assert!((resident as f64 / truth - 1.0).abs() <= 3.0 / samples.sqrt(), "{resident} of {truth}");
 }

@@ -55,7 +55,8 @@ fn private_resolver(metrics: &SelfMetrics) -> Arc<Resolver> {
 #[test]
 fn once_each_with_everything_on() {
     let Some(_leave) = kernel::alone(&[]) else { return };
-    let all = ["--duration", "3s", "--profilers", "cpu", "--per-thread", "--jvm-perf-map", "auto"];
+    let all =
+        ["--duration", "3s", "--profilers", "cpu,offcpu,memory", "--per-thread", "--jvm-perf-map", "auto"];
     let profiled = AgentRun::start(&all).finish();
     assert!(profiled.profile.frames().any(|frame| frame.kind == "kernel" && frame.named));
     let logged = profiled.log.iter().filter_map(|line| line.split_once("metric ").map(|(_, metric)| metric));

@@ -2,6 +2,7 @@
 
 mod bpf_stats;
 mod figure;
+mod memory;
 mod memory_cgroup;
 mod once;
 mod symbols;
@@ -22,6 +23,7 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum What {
+    Memory(memory::Options),
     Once(once::Options),
     Symbols(symbols::Options),
     Unwind(unwind::Options),
@@ -31,6 +33,7 @@ enum What {
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(Uid::effective().is_root(), "measuring needs root: sudo -E env PATH=$PATH cargo xtask bench …");
     match &options.what {
+        What::Memory(options) => memory::run(options),
         What::Once(options) => once::run(options),
         What::Symbols(options) => symbols::run(options),
         What::Unwind(options) => unwind::run(options),

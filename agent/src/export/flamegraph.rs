@@ -78,6 +78,7 @@ fn special_colors(lines: &[String]) -> PaletteMap {
 fn scale(value: ValueType) -> (f64, String) {
     match value.unit {
         "nanoseconds" => (1e-6, "ms".to_owned()),
+        "bytes" => (1.0 / 1024.0, "KiB".to_owned()),
         "count" => (1.0, value.name.to_owned()),
         unit => (1.0, unit.to_owned()),
     }
@@ -88,6 +89,7 @@ fn title(profile: &Profile) -> String {
     let what = match profile.kind {
         ProfileKind::Cpu => "CPU time",
         ProfileKind::OffCpu => "Off-CPU time",
+        ProfileKind::PageFaults => "Memory made resident",
     };
     let host = printable(&profile.host);
     let parts = [what, &host, &rfc3339(profile.started), &quantity::length(profile.duration)];

@@ -20,11 +20,14 @@
 //!                  "lines": [{"function": 0, "line": 7}]}],
 //!   "samples": [{"locations": [0], "values": [1, 10101010], "pid": 42, "comm": "app",
 //!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth",
-//!                "state": null}],
+//!                "state": null, "memory": null}],
 //!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10,
 //!                  "balances": true,
 //!                  "lost": {"kernel_skipped": 2, …}, "truncated": {"depth": 1, …},
-//!                  "frames": 23, "unresolved": {"stripped": 1, …}}
+//!                  "frames": 23, "unresolved": {"stripped": 1, …}},
+//!   "memory_growth": [{"pid": 42, "comm": "app", "new": false,
+//!                      "estimated": {"anon": 4096, "file": 0, "shmem": 0, "unknown": 0},
+//!                      "counted": {"anon": 4096, "file": 0, "shmem": 0}}]
 //! }
 //! ```
 //!
@@ -70,6 +73,7 @@ struct Profile<'a> {
     locations: Vec<Location>,
     samples: Vec<Sample<'a>>,
     accounting: Books,
+    memory_growth: Vec<Growth<'a>>,
 }
 
 impl<'a> From<&'a model::Profile> for Profile<'a> {
@@ -88,6 +92,7 @@ impl<'a> From<&'a model::Profile> for Profile<'a> {
             locations: profile.locations.iter().map(Location::from).collect(),
             samples: profile.samples.iter().map(Sample::from).collect(),
             accounting: Books::from(&profile.accounting),
+            memory_growth: profile.memory_growth.iter().map(Growth::from).collect(),
         }
     }
 }
@@ -193,6 +198,7 @@ struct Sample<'a> {
     thread: Option<Thread<'a>>,
     truncated: Option<&'static str>,
     state: Option<&'static str>,
+    memory: Option<&'static str>,
 }
 
 impl<'a> From<&'a model::Sample> for Sample<'a> {
@@ -205,6 +211,7 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
             thread: sample.labels.thread.as_ref().map(|thread| Thread { id: thread.id, name: &thread.name }),
             truncated: sample.labels.truncated,
             state: sample.labels.state,
+            memory: sample.labels.memory,
         }
     }
 }
@@ -213,6 +220,27 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
 struct Thread<'a> {
     id: u32,
     name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Growth<'a> {
+    pid: u32,
+    comm: &'a str,
+    new: bool,
+    estimated: BTreeMap<&'static str, i64>,
+    counted: Option<BTreeMap<&'static str, i64>>,
+}
+
+impl<'a> From<&'a model::MemoryGrowth> for Growth<'a> {
+    fn from(growth: &'a model::MemoryGrowth) -> Self {
+        let by_kind = |bytes: &model::MemoryBytes| {
+            BTreeMap::from([("anon", bytes.anon), ("file", bytes.file), ("shmem", bytes.shmem)])
+        };
+        let mut estimated = by_kind(&growth.estimated);
+        estimated.insert("unknown", growth.estimated_unknown);
+        let counted = growth.counted.as_ref().map(by_kind);
+        Self { pid: growth.pid, comm: &growth.comm, new: growth.is_new, estimated, counted }
+    }
 }
 
 type Counts = BTreeMap<&'static str, u64>;

@@ -95,6 +95,7 @@ fn labels(labels: &Labels, strings: &mut StringTable) -> Vec<proto::Label> {
         all.extend(text_label("thread", &thread.name, strings));
     }
     all.extend(labels.state.and_then(|state| text_label("state", state, strings)));
+    all.extend(labels.memory.and_then(|memory| text_label("memory", memory, strings)));
     all.extend(labels.truncated.and_then(|cause| text_label("truncated", cause, strings)));
     all
 }

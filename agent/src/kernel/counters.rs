@@ -7,7 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use agent_ebpf::{CpuCounters, SlotUse, SwitchCounters};
+use agent_ebpf::{CpuCounters, FaultCounters, SlotUse, SwitchCounters};
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -23,6 +23,8 @@ unsafe impl Counters for CpuCounters {}
 unsafe impl Counters for SlotUse {}
 // SAFETY: as above.
 unsafe impl Counters for SwitchCounters {}
+// SAFETY: as above.
+unsafe impl Counters for FaultCounters {}
 
 /// An array map of counters: [`CpuCounters`], one element per possible CPU, or [`SlotUse`], one per scratch record.
 pub struct CounterMap<C> {

@@ -15,7 +15,7 @@ const FD_CLOEXEC: libc::c_ulong = abi::PERF_FLAG_FD_CLOEXEC as libc::c_ulong;
 pub struct PerfEventError {
     /// The system call, with the request of an `ioctl`.
     pub operation: &'static str,
-    /// `cpu-clock` or `side-band`.
+    /// `cpu-clock`, `page-faults` or `side-band`.
     pub event: &'static str,
     /// The CPU it was for.
     pub cpu: u32,
@@ -39,6 +39,15 @@ pub struct PerfEvent {
     cpu: u32,
 }
 
+/// What an event has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimedCount {
+    /// How much.
+    pub count: u64,
+    /// Nanoseconds for which it was enabled while its CPU was online.
+    pub enabled: u64,
+}
+
 impl PerfEvent {
     /// A software timer that fires every `period` nanoseconds of CPU `cpu`'s time, idle time included. It
     /// is not yet running. (`PERF_COUNT_SW_CPU_CLOCK`, `perf_swevent_hrtimer` in `kernel/events/core.c`.)
@@ -46,6 +55,15 @@ impl PerfEvent {
         let mut attributes = software_event(abi::PERF_COUNT_SW_CPU_CLOCK);
         attributes.__bindgen_anon_1.sample_period = period;
         Self::open(attributes, "cpu-clock", cpu)
+    }
+
+    /// Fires at every `period`th page fault on CPU `cpu`, when the fault begins. It is not yet running. Its count is read by
+    /// [`PerfEvent::timed_count`]. (`PERF_COUNT_SW_PAGE_FAULTS`, `do_user_addr_fault` in `arch/x86/mm/fault.c`.)
+    pub fn page_faults(cpu: u32, period: u64) -> Result<Self, PerfEventError> {
+        let mut attributes = software_event(abi::PERF_COUNT_SW_PAGE_FAULTS);
+        attributes.__bindgen_anon_1.sample_period = period;
+        attributes.read_format = u64::from(abi::PERF_FORMAT_TOTAL_TIME_ENABLED);
+        Self::open(attributes, "page-faults", cpu)
     }
 
     /// An event that never fires: it carries the side-band records of everything that runs on `cpu`, with
@@ -122,6 +140,14 @@ impl PerfEvent {
         let mut value = [0; 8];
         (&self.file).read_exact(&mut value).map_err(|source| self.error("read", source))?;
         Ok(u64::from_ne_bytes(value))
+    }
+
+    /// What an event that tells its time has counted so far.
+    pub fn timed_count(&self) -> Result<TimedCount, PerfEventError> {
+        let mut values = [0; 16];
+        (&self.file).read_exact(&mut values).map_err(|source| self.error("read", source))?;
+        let [count, enabled] = values.as_chunks::<8>().0 else { return Ok(TimedCount::default()) };
+        Ok(TimedCount { count: u64::from_ne_bytes(*count), enabled: u64::from_ne_bytes(*enabled) })
     }
 
     fn checked(&self, result: libc::c_int, operation: &'static str) -> Result<(), PerfEventError> {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use agent_ebpf::{Resume, SampleHeader, SlicePiece, Wait, WaitTotal, flag, kind, wait_state, walk};
+use agent_ebpf::{
+    FaultedPage, Resume, SampleHeader, SlicePiece, Wait, WaitTotal, flag, kind, wait_state, walk,
+};
 use aya::maps::{MapData, RingBuf};
 
 /// Bytes of stack in a batch after which it ends.
@@ -24,6 +26,8 @@ pub struct SampleBatch {
     waits: Vec<WaitEnd>,
     /// By scratch record, pieces of stack whose sample is still to come.
     pieces: HashMap<u16, Pieces>,
+    /// The same of faulted pages.
+    pages: HashMap<u16, FaultedPage>,
     undecodable: u64,
 }
 
@@ -56,6 +60,7 @@ struct Entry {
     slice: usize,
     /// Bytes of its slice, with the pieces that came before.
     slice_bytes: usize,
+    page: Option<FaultedPage>,
 }
 
 /// One sample of a batch.
@@ -70,6 +75,8 @@ pub struct RawSample<'a> {
     /// Where the agent has to go on with the user stack, and the stack itself from `slice_start` on: also what lies above the
     /// record's own slice, if it came along.
     pub resume: Option<(&'a Resume, &'a [u8])>,
+    /// Of a page fault: what it is about.
+    pub page: Option<&'a FaultedPage>,
 }
 
 impl SampleRing {
@@ -110,6 +117,7 @@ impl SampleBatch {
         match u16::from_ne_bytes(*kind) {
             kind::SLICE => self.decode_piece(record),
             kind::WAIT | kind::TASK_END => self.decode_wait(record),
+            kind::FAULTED_PAGE => self.decode_page(record),
             _ => self.decode_sample(record),
         }
     }
@@ -123,6 +131,15 @@ impl SampleBatch {
         let kernel = kernel.iter().map(|frame| u64::from_ne_bytes(*frame)).collect();
         let totals = if wait.kind == kind::TASK_END { Some(totals(rest)?) } else { None };
         self.waits.push(WaitEnd { wait, kernel, totals });
+        Some(())
+    }
+
+    fn decode_page(&mut self, record: &[u8]) -> Option<()> {
+        let (page, _) = record.split_at_checked(size_of::<FaultedPage>())?;
+        // SAFETY: the slice has the structure's size, and every bit pattern is valid (integers only).
+        let page = unsafe { page.as_ptr().cast::<FaultedPage>().read_unaligned() };
+        // One that is there already belongs to a sample that the ring had no room for.
+        self.pages.insert(page.slot, page);
         Some(())
     }
 
@@ -160,10 +177,12 @@ impl SampleBatch {
                 resume.as_ref().map(|resume| resume.slice_start.wrapping_add(u64::from(resume.slice_bytes)));
             pieces.sequence == header.sequence && end == Some(pieces.start)
         });
+        let page = if header.kind == kind::PAGE_FAULT { self.pages.remove(&header.slot) } else { None };
+        let page = page.filter(|page| page.sequence == header.sequence);
         let above = pieces.map_or(Vec::new(), |pieces| pieces.bytes);
         let slice_bytes = slice.len() + above.len();
         let entry =
-            Entry { header, frames: self.frames.len(), resume, slice: self.slices.len(), slice_bytes };
+            Entry { header, frames: self.frames.len(), resume, slice: self.slices.len(), slice_bytes, page };
         self.entries.push(entry);
         let (frames, _) = frames.as_chunks::<8>();
         self.frames.extend(frames.iter().map(|frame| u64::from_ne_bytes(*frame)));
@@ -179,13 +198,13 @@ impl SampleBatch {
 
     /// The samples of the batch.
     pub fn samples(&self) -> impl Iterator<Item = RawSample<'_>> {
-        self.entries.iter().map(|Entry { header, frames, resume, slice, slice_bytes }| {
+        self.entries.iter().map(|Entry { header, frames, resume, slice, slice_bytes, page }| {
             let frames = &self.frames[*frames..];
             let (kernel, rest) = frames.split_at(usize::from(header.kernel_frames));
             let user = &rest[..usize::from(header.user_frames)];
             let resume = resume.as_deref();
             let resume = resume.map(|resume| (resume, &self.slices[*slice..][..*slice_bytes]));
-            RawSample { header, kernel, user, resume }
+            RawSample { header, kernel, user, resume, page: page.as_ref() }
         })
     }
 
@@ -301,6 +320,35 @@ mod tests {
         let whole: Vec<u8> = [[1; 8], [2; 8], [3; 8]].concat();
         assert_eq!(slices, [whole, vec![4; 8], vec![6; 8]]);
         assert_eq!((batch.undecodable(), batch.pieces.len()), (0, 0));
+    }
+
+    /// What a page fault is about goes with the sample of the same number that follows it in the same scratch record, and with no
+    /// other.
+    #[test]
+    fn faulted_pages_find_their_sample() {
+        let page = |slot: u16, sequence: u64, address: u64| {
+            let kind = kind::FAULTED_PAGE;
+            let page = FaultedPage { sequence, address, slot, kind, ..FaultedPage::default() };
+            // SAFETY: plain data without padding.
+            unsafe { std::mem::transmute::<FaultedPage, [u8; size_of::<FaultedPage>()]>(page) }
+        };
+        let sample = |slot: u16, sequence: u64, kind: u16| {
+            let header = SampleHeader { sequence, slot, kind, ..SampleHeader::default() };
+            // SAFETY: plain data without padding.
+            unsafe { std::mem::transmute::<SampleHeader, [u8; size_of::<SampleHeader>()]>(header) }
+        };
+        let mut batch = SampleBatch::default();
+        // The ring had no room for the sample of the first.
+        batch.push(&page(1, 6, 10));
+        batch.push(&page(1, 7, 20));
+        batch.push(&page(0, 7, 30));
+        batch.push(&sample(1, 5, kind::CPU));
+        batch.push(&sample(1, 7, kind::PAGE_FAULT));
+        batch.push(&sample(0, 8, kind::PAGE_FAULT));
+        let pages: Vec<_> = batch.samples().map(|sample| sample.page.map(|page| page.address)).collect();
+        assert_eq!(pages, [None, Some(20), None]);
+        batch.push(&page(1, 8, 40)[..40]);
+        assert_eq!((batch.undecodable(), batch.pages.len()), (1, 0));
     }
 
     /// Records that are too short are counted and left out.

@@ -3,6 +3,8 @@
 pub mod mappings;
 pub mod maps;
 pub mod module;
+pub mod page;
+pub mod resident;
 pub mod scan;
 pub mod sleeper;
 pub mod table;

@@ -94,8 +94,14 @@ impl ProcessTable {
     /// Reads all of `/proc`, once, when the agent starts. The side-band must be open already, so that nothing is
     /// missed in between; `now` is the time in `CLOCK_MONOTONIC` nanoseconds.
     pub fn scan(&mut self, now: u64) -> io::Result<()> {
+        self.scan_and(now, |_| {})
+    }
+
+    /// The same; `each` reads what else somebody wants to know of a process.
+    pub fn scan_and(&mut self, now: u64, mut each: impl FnMut(u32)) -> io::Result<()> {
         self.scans.inc();
         for pid in scan::processes()? {
+            each(pid);
             // A process that ended since the directory was listed is none of our business.
             let _known = self.read(pid, now);
         }

@@ -90,7 +90,7 @@ impl TruncatedCause {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
     /// How often the timer should have fired, over all CPUs: the event's clock ÷ the period. Of waits: switches of tasks, by the
-    /// kernel's own count.
+    /// kernel's own count. Of page faults: firings of their events, by their counts ÷ their periods, but for those that chance passed over.
     pub ticks: u64,
     /// Ticks that found the CPU idle; switches from the idle task.
     pub idle: u64,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::printable::printable;
 use crate::profile::accounting::{TruncatedCause, UnresolvedReason};
+use crate::profile::fault_window::{FaultLine, FaultWindow};
 use crate::profile::model::{self, FrameKind, Function, Labels, Location, Module, Sample, Thread};
 use crate::profile::stack_table::Task;
 use crate::profile::wait_window::{WaitLine, WaitWindow};
@@ -44,6 +45,8 @@ pub struct Line<'a> {
     pub truncated: Option<TruncatedCause>,
     /// Why the task did not run, in a window of waits.
     pub state: Option<&'static str>,
+    /// What a fault made resident, in a window of page faults.
+    pub memory: Option<&'static str>,
     /// How many samples, or waits, it stands for.
     pub count: u64,
     /// One value for each of the profile's sample types.
@@ -54,7 +57,8 @@ pub struct Line<'a> {
 pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>) -> Vec<i64>) -> Finished {
     let lines = window.counted().map(|line| {
         let Counted { task, stack, truncated, count } = line;
-        Line { task, stack, truncated, state: None, count: count.total(), values: values(line) }
+        let count = count.total();
+        Line { task, stack, truncated, state: None, memory: None, count, values: values(line) }
     });
     finish_lines(window.frames(), lines, resolver)
 }
@@ -65,9 +69,20 @@ pub fn finish_waits(window: &mut WaitWindow, resolver: &Resolver) -> Finished {
     let lines = lines.into_iter().map(|line| {
         let WaitLine { task, stack, truncated, state, count, nanoseconds } = line;
         let values = vec![count.cast_signed(), nanoseconds.cast_signed()];
-        Line { task, stack, truncated, state: Some(state), count, values }
+        Line { task, stack, truncated, state: Some(state), memory: None, count, values }
     });
     finish_lines(frames, lines, resolver)
+}
+
+/// Names everything in a window of page faults. The values are the number of faults and the bytes that they made resident, each
+/// sample counted as often as `weight` says of its CPU.
+pub fn finish_faults(window: &FaultWindow, resolver: &Resolver, weight: impl Fn(u32) -> f64) -> Finished {
+    let lines = window.lines(weight).into_iter().map(|line| {
+        let FaultLine { task, stack, truncated, memory, samples, faults, bytes } = line;
+        let values = vec![faults.round() as i64, bytes.round() as i64];
+        Line { task, stack, truncated, state: None, memory: Some(memory.name()), count: samples, values }
+    });
+    finish_lines(window.frames(), lines, resolver)
 }
 
 /// Names `frames`, and lays out `lines`, which refer to them.
@@ -104,6 +119,7 @@ pub fn finish_lines<'a>(
             .then_with(|| b.values.cmp(&a.values))
             .then_with(|| a.locations.cmp(&b.locations))
             .then_with(|| a.labels.state.cmp(&b.labels.state))
+            .then_with(|| a.labels.memory.cmp(&b.labels.memory))
     });
     Finished {
         modules: tables.modules.values,
@@ -120,6 +136,7 @@ fn labels(line: &Line<'_>) -> Labels {
         thread: line.task.thread.as_ref().map(|(id, name)| Thread { id: *id, name: name.to_string() }),
         truncated: line.truncated.map(TruncatedCause::name),
         state: line.state,
+        memory: line.memory,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The neutral profile model, and the aggregation of samples into windows.
 
 pub mod accounting;
+pub mod fault_window;
 pub mod finish;
 pub mod model;
 pub mod stack_table;

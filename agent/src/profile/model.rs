@@ -15,6 +15,8 @@ pub enum ProfileKind {
     Cpu,
     /// Time off the CPUs: waits, timed by the scheduler's switches.
     OffCpu,
+    /// Memory that became resident, by the kernel's page faults.
+    PageFaults,
 }
 
 impl ProfileKind {
@@ -23,6 +25,7 @@ impl ProfileKind {
         match self {
             Self::Cpu => "cpu",
             Self::OffCpu => "offcpu",
+            Self::PageFaults => "pagefaults",
         }
     }
 }
@@ -63,6 +66,43 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// What should have been sampled, and what became of it.
     pub accounting: Accounting,
+    /// Of a profile of page faults: what it estimates beside what the kernel says, by process; the largest estimates first.
+    pub memory_growth: Vec<MemoryGrowth>,
+}
+
+/// Memory of a process by kind, in bytes. Negative where there is less than there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBytes {
+    /// The process's own.
+    pub anon: i64,
+    /// Files'.
+    pub file: i64,
+    /// Shared memory.
+    pub shmem: i64,
+}
+
+impl MemoryBytes {
+    /// Of all kinds.
+    pub fn total(&self) -> i64 {
+        self.anon.saturating_add(self.file).saturating_add(self.shmem)
+    }
+}
+
+/// A process's memory in the window, twice. The two differ by what was freed, and by what became resident without a page fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryGrowth {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the process.
+    pub comm: String,
+    /// What became resident, by the profile.
+    pub estimated: MemoryBytes,
+    /// The same of which the kind is not known.
+    pub estimated_unknown: i64,
+    /// By how much the kernel's own count of what is resident has grown; `None` where the process has ended.
+    pub counted: Option<MemoryBytes>,
+    /// Whether the process began within the window: then what it had when it began, its parent's, is in `counted`.
+    pub is_new: bool,
 }
 
 impl Profile {
@@ -191,6 +231,8 @@ pub struct Labels {
     pub truncated: Option<&'static str>,
     /// Why the thread did not run, in a profile of waits: `runnable`, `sleep`, `disk`, `io` or `stopped`.
     pub state: Option<&'static str>,
+    /// What a page fault made resident, in a profile of page faults: `anon`, `file`, `shmem`, `unknown` or `unchanged`.
+    pub memory: Option<&'static str>,
 }
 
 /// One thread of a process.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use agent_ebpf::kind;
 
 use crate::process::module::ModuleId;
+use crate::profile::fault_window::FaultWindow;
 use crate::profile::wait_window::WaitWindow;
 use crate::profile::window::Window;
 use crate::table_use::TableUse;
@@ -16,6 +17,8 @@ pub struct Windows {
     pub cpu: Window,
     /// Who was off the CPUs.
     pub offcpu: WaitWindow,
+    /// Whose memory became resident.
+    pub faults: FaultWindow,
     /// Who came by a probe.
     pub probes: Window,
 }
@@ -23,8 +26,12 @@ pub struct Windows {
 impl Windows {
     /// Empty windows that may take `budget` bytes each.
     pub fn new(budget: usize) -> Self {
-        let offcpu = WaitWindow::new(budget);
-        Self { cpu: Window::new("window", budget), offcpu, probes: Window::new("probes' window", budget) }
+        Self {
+            cpu: Window::new("window", budget),
+            offcpu: WaitWindow::new(budget),
+            faults: FaultWindow::new(budget),
+            probes: Window::new("probes' window", budget),
+        }
     }
 
     /// The window that counts samples of `kind` (one of [`kind`]); `None` for a kind that is not counted.
@@ -38,7 +45,7 @@ impl Windows {
 
     /// Samples counted, over all windows.
     pub fn samples(&self) -> u64 {
-        self.all().iter().map(|window| window.samples()).sum()
+        self.all().iter().map(|window| window.samples()).sum::<u64>() + self.faults.samples()
     }
 
     /// Adds the modules that frames lie in to `used`.
@@ -47,11 +54,15 @@ impl Windows {
             window.add_modules(used);
         }
         self.offcpu.add_modules(used);
+        self.faults.add_modules(used);
     }
 
     /// How full each window is.
     pub fn table_uses(&self) -> impl Iterator<Item = TableUse> {
-        self.all().into_iter().map(Window::table_use).chain([self.offcpu.table_use()])
+        self.all()
+            .into_iter()
+            .map(Window::table_use)
+            .chain([self.offcpu.table_use(), self.faults.table_use()])
     }
 
     fn all(&self) -> [&Window; 2] {

@@ -6,6 +6,7 @@ use agent_ebpf::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLICE_BYTES, SampleHeader};
 
 use crate::process::mappings::Mappings;
 use crate::process::module::ModuleId;
+use crate::profile::fault_window::FaultEffect;
 use crate::profile::stack_table::Task;
 use crate::table_use::TableUse;
 use crate::unwind::unwinder::QUEUE;
@@ -23,6 +24,8 @@ pub(super) struct Pending {
     pub(super) user: Vec<u64>,
     /// The process's mappings when the sample was read; `None` when nothing is known of it.
     pub(super) mappings: Option<Mappings>,
+    /// Of a page fault: what it made resident.
+    pub(super) fault: Option<FaultEffect>,
 }
 
 /// The waiting samples, by a token that goes with the request. The unwinder's queue bounds them.

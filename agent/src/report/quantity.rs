@@ -5,7 +5,24 @@ use std::time::Duration;
 /// `value` in its unit (pprof's vocabulary) with three significant digits or so: `1.23 s`, `45.6 ms`, `12
 /// count`.
 pub fn amount(value: i64, unit: &str) -> String {
-    if unit == "nanoseconds" { nanoseconds(value) } else { format!("{value} {unit}") }
+    match unit {
+        "nanoseconds" => nanoseconds(value),
+        "bytes" => bytes(value),
+        unit => format!("{value} {unit}"),
+    }
+}
+
+/// `value` bytes: `4.00 KiB`, `1.50 GiB`.
+pub fn bytes(value: i64) -> String {
+    let (divisor, unit) = match value.unsigned_abs() {
+        0 => return "0".to_owned(),
+        1..0x400 => return format!("{value} B"),
+        0x400..0x10_0000 => (1u64 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => (1 << 20, "MiB"),
+        0x4000_0000..0x100_0000_0000 => (1 << 30, "GiB"),
+        _ => (1 << 40, "TiB"),
+    };
+    scaled(value as f64 / divisor as f64, unit)
 }
 
 fn nanoseconds(value: i64) -> String {
@@ -16,7 +33,11 @@ fn nanoseconds(value: i64) -> String {
         1_000_000..1_000_000_000 => (1e6, "ms"),
         _ => (1e9, "s"),
     };
-    let scaled = value as f64 / divisor;
+    scaled(value as f64 / divisor, unit)
+}
+
+/// With three significant digits or so.
+fn scaled(scaled: f64, unit: &str) -> String {
     let digits = match scaled.abs() {
         ..9.995 => 2,
         ..99.95 => 1,
@@ -59,6 +80,16 @@ mod tests {
             assert_eq!(amount(value, "nanoseconds"), text);
         }
         assert_eq!(amount(12, "count"), "12 count");
+        for (value, text) in [
+            (0, "0"),
+            (1023, "1023 B"),
+            (4096, "4.00 KiB"),
+            (-(3 << 19), "-1.50 MiB"),
+            (10 << 30, "10.0 GiB"),
+            (1 << 40, "1.00 TiB"),
+        ] {
+            assert_eq!(amount(value, "bytes"), text);
+        }
         assert_eq!(length(Duration::from_secs(10)), "10.0 s");
         assert_eq!(length(Duration::MAX), amount(i64::MAX, "nanoseconds"));
     }

@@ -1,5 +1,6 @@
 //! The report on a terminal: who used the CPU, and how far the numbers can be trusted.
 
+mod growth;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -49,9 +50,18 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
     let heading = match profile.kind {
         ProfileKind::Cpu => "CPU",
         ProfileKind::OffCpu => "OFF CPU",
+        ProfileKind::PageFaults => "MEMORY",
     };
-    let rows =
-        Rows { total, unit: value.unit, heading, count: options.rows.max(1), width, color: options.color };
+    let of_what = if profile.kind == ProfileKind::PageFaults { "memory" } else { "time" };
+    let rows = Rows {
+        total,
+        unit: value.unit,
+        heading,
+        of_what,
+        count: options.rows.max(1),
+        width,
+        color: options.color,
+    };
 
     write_header(profile, value, &rows, out)?;
     writeln!(out)?;
@@ -67,6 +77,7 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
     } else {
         writeln!(out, "no samples")?;
     }
+    growth::write(&profile.memory_growth, &rows, out)?;
     writeln!(out)?;
     write_honesty(profile, &rows, out)?;
     out.flush()
@@ -76,6 +87,7 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
     let what = match profile.kind {
         ProfileKind::Cpu => "CPU profile",
         ProfileKind::OffCpu => "Off-CPU profile",
+        ProfileKind::PageFaults => "Page-fault profile",
     };
     let host = match printable(&profile.host) {
         host if host.is_empty() => String::new(),
@@ -94,6 +106,9 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
     let measured = match profile.kind {
         ProfileKind::Cpu => format!("{total} CPU time in {processes}{}", average("CPUs busy")),
         ProfileKind::OffCpu => format!("{total} off the CPUs in {processes}{}", average("threads waiting")),
+        ProfileKind::PageFaults => {
+            format!("{total} made resident in {processes}, by {} page faults", profile.total(0))
+        }
     };
     writeln!(out, "{}", wrap(&measured, rows.width, 2))
 }

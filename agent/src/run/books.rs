@@ -6,6 +6,7 @@ use crate::profile::accounting::{Accounting, LostCause};
 use crate::profile::finish::Finished;
 use crate::profiler::collector::Collector;
 use crate::profiler::cpu_ledger::CpuLedger;
+use crate::profiler::faults::FaultLedger;
 use crate::profiler::offcpu::SwitchLedger;
 
 /// The books of a window of waits that is over: what the kernel's own count says, what the program made of it, and what is in the
@@ -29,6 +30,33 @@ pub fn balance_waits(ledger: &SwitchLedger, finished: &Finished) -> Accounting {
     books.lost[LostCause::KernelSkipped as usize] = switches.saturating_sub(counters.switches) + unended;
     books.lost[LostCause::TableFull as usize] = counters.table_full;
     books.expected = books.ticks - books.idle - books.not_selected;
+    books
+}
+
+/// The books of a window of page faults that is over.
+pub fn balance_faults<'a>(
+    ledgers: impl IntoIterator<Item = &'a FaultLedger>,
+    collector: &Collector,
+    finished: &Finished,
+) -> Accounting {
+    let mut books = Accounting {
+        frames: finished.frames,
+        truncated: finished.truncated,
+        unresolved: finished.unresolved,
+        ..Accounting::default()
+    };
+    let mut written = 0;
+    for FaultLedger { due, counters, kernel_skipped, .. } in ledgers {
+        books.ticks += due - counters.passed_over;
+        books.not_selected += counters.not_selected;
+        books.lost[LostCause::KernelSkipped as usize] += kernel_skipped;
+        books.lost[LostCause::RingFull as usize] += counters.ring_full;
+        books.lost[LostCause::ScratchBusy as usize] += counters.scratch_busy;
+        written += counters.emitted;
+    }
+    books.emitted = collector.received(kind::PAGE_FAULT);
+    books.lost[LostCause::Undecodable as usize] = written.saturating_sub(books.emitted);
+    books.expected = books.ticks - books.not_selected;
     books
 }
 

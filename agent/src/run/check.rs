@@ -149,6 +149,7 @@ fn program() -> Finding {
         ring_bytes: 1 << 16,
         probes: true,
         switches: Some(offcpu::sizes(64 << 10, 0.01)),
+        faults: None,
         possible_cpus: cpus::possible_count().unwrap_or(1),
         variant: Variant::of_kernel(),
         slices_per_second: 1,
@@ -156,6 +157,7 @@ fn program() -> Finding {
     };
     let loaded = Programs::create(sizes, &Selection::default()).and_then(|mut programs| {
         programs.load_cpu_sampler()?;
+        programs.load_fault_sampler()?;
         programs.load_probe_sampler().map(drop)
     });
     match loaded {

@@ -3,6 +3,7 @@
 pub mod books;
 pub mod check;
 pub mod error;
+mod growth;
 pub mod once;
 pub mod output;
 pub mod preflight;

@@ -13,7 +13,7 @@ use crate::kernel::programs::Selection;
 use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
 use crate::profile::accounting::Accounting;
-use crate::profile::finish::{Finished, finish, finish_waits};
+use crate::profile::finish::{Finished, finish, finish_faults, finish_waits};
 use crate::profile::model::{Profile, ProfileKind, ValueType};
 use crate::profile::wait_window::WaitWindow;
 use crate::profiler::collector::monotonic_now;
@@ -21,10 +21,11 @@ use crate::profiler::offcpu::SwitchLedger;
 use crate::report::table;
 use crate::run::books;
 use crate::run::error::RunError;
+use crate::run::growth;
 use crate::run::output::{Output, ignore_closed_pipe};
 use crate::run::preflight;
 use crate::run::progress::Progress;
-use crate::run::session::{Gathered, Session};
+use crate::run::session::{FaultBooks, Gathered, Session};
 use crate::symbol::resolver::Resolver;
 use crate::table_use::TableUse;
 
@@ -99,7 +100,29 @@ fn profiles(mut gathered: Gathered, resolver: &Resolver, about: &About) -> Vec<P
     if let Some(waits) = gathered.waits.take() {
         profiles.push(offcpu_profile(&mut gathered.windows.offcpu, &waits, resolver, about));
     }
+    if let Some(faults) = gathered.faults.take() {
+        profiles.push(fault_profile(&gathered, &faults, resolver, about));
+    }
     profiles
+}
+
+fn fault_profile(gathered: &Gathered, books: &FaultBooks, resolver: &Resolver, about: &About) -> Profile {
+    let FaultBooks { sampling, ledger, .. } = books;
+    for (cpu, ledger) in ledger {
+        tracing::debug!(cpu, ?ledger, "page faults");
+    }
+    let window = &gathered.windows.faults;
+    let looks = gathered.collector.page_looks();
+    tracing::debug!(looks, of_unknown_size = window.of_unknown_size(), "pages that were looked at");
+    let weight = |cpu| ledger.get(&cpu).map_or(sampling.mean(), |ledger| ledger.weight(*sampling));
+    let finished = finish_faults(window, resolver, weight);
+    let accounting = books::balance_faults(ledger.values(), &gathered.collector, &finished);
+    let memory_growth = growth::of(window, weight, books, &gathered.collector);
+    let types = [("faults", "count"), ("resident", "bytes")];
+    let period = sampling.mean().round() as i64;
+    let profile = lay_out(ProfileKind::PageFaults, about, types, period, finished, accounting);
+    let period_type = profile.sample_types[0];
+    Profile { period_type, memory_growth, ..profile }
 }
 
 fn cpu_profile(gathered: &Gathered, resolver: &Resolver, about: &About) -> Profile {
@@ -155,6 +178,7 @@ fn lay_out(
         locations: finished.locations,
         samples: finished.samples,
         accounting,
+        memory_growth: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A profiling session: everything that is started, in the order in which it has to be, and read until it is stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,18 @@ use agent_ebpf::tables::{BLOCK_WORDS, MAX_RULES};
 
 use crate::cli::{ProfileArgs, ProfilerName};
 use crate::kernel::cpus;
-use crate::kernel::programs::{Programs, Selection, Sizes, Variant};
+use crate::kernel::programs::{FaultSampling, Programs, Selection, Sizes, Variant};
 use crate::kernel::readiness::Readiness;
 use crate::kernel::sideband::Sideband;
 use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
+use crate::process::resident::Resident;
 use crate::process::table::ProcessTable;
 use crate::profile::windows::Windows;
 use crate::profiler::collector::{Collector, Sources, monotonic_now};
 use crate::profiler::cpu::CpuProfiler;
 use crate::profiler::cpu_ledger::CpuLedger;
+use crate::profiler::faults::{FaultLedger, FaultProfiler, FaultProfilerError};
 use crate::profiler::offcpu::{self, OffCpuProfiler, SelectedPids, SwitchLedger};
 use crate::profiler::probe::{ProbePoint, ProbeProfiler};
 use crate::run::error::RunError;
@@ -50,6 +52,9 @@ pub struct Session {
     samples_cpus: bool,
     cpu: CpuProfiler,
     offcpu: Option<OffCpuProfiler>,
+    faults: Option<FaultProfiler>,
+    /// What each process had in memory at the start, where page faults are sampled.
+    resident: HashMap<u32, Resident>,
     probes: ProbeProfiler,
     collector: Collector,
     readiness: Readiness,
@@ -70,10 +75,22 @@ pub struct Gathered {
     pub ledger: BTreeMap<u32, CpuLedger>,
     /// What the scheduler's program did, where waits were timed.
     pub waits: Option<SwitchLedger>,
+    /// What the page faults' events did, where they were sampled.
+    pub faults: Option<FaultBooks>,
     /// What was read, and from whom.
     pub collector: Collector,
     /// When the session began, in `CLOCK_MONOTONIC` nanoseconds.
     pub started: u64,
+}
+
+/// What there is to say of page faults besides the samples.
+pub struct FaultBooks {
+    /// Which were sampled.
+    pub sampling: FaultSampling,
+    /// What each CPU's events did.
+    pub ledger: BTreeMap<u32, FaultLedger>,
+    /// What processes had in memory at the start, and what those have that were sampled and are still there.
+    pub resident: [HashMap<u32, Resident>; 2],
 }
 
 impl Session {
@@ -100,6 +117,7 @@ impl Session {
             probes: !probes.is_empty(),
             switches: wants(ProfilerName::Offcpu)
                 .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0)),
+            faults: wants(ProfilerName::Memory).then(|| FaultSampling::around(args.pagefault_period)),
             possible_cpus,
             variant,
             slices_per_second,
@@ -120,6 +138,11 @@ impl Session {
         if wants(ProfilerName::Cpu) {
             tracing::info!("registered profiler: cpu");
         }
+        let faults = sizes.faults.map(|sampling| FaultProfiler::start(&mut programs, &online, sampling));
+        let faults = faults.transpose().map_err(RunError::failed)?;
+        if faults.is_some() {
+            tracing::info!("registered profiler: memory");
+        }
         let probes = ProbeProfiler::start(&mut programs, probes).map_err(RunError::failed)?;
         let tables = programs.take_unwind_tables().map_err(RunError::failed)?;
         let uses = Arc::new(programs.take_slot_uses().map_err(RunError::failed)?);
@@ -129,14 +152,23 @@ impl Session {
         let unwinder =
             Unwinder::start(arena, modules.clone(), debug_files, CFI_BUDGET).map_err(RunError::failed)?;
         let mut processes = ProcessTable::new(modules, PROCESS_BUDGET, metrics);
-        processes.scan(monotonic_now()).map_err(RunError::failed)?;
+        let mut resident = HashMap::new();
+        let read_resident = |pid| {
+            if faults.is_some() {
+                resident.extend(Resident::of(pid).map(|had| (pid, had)));
+            }
+        };
+        processes.scan_and(monotonic_now(), read_resident).map_err(RunError::failed)?;
         let sources = Sources { rings, sideband, processes, unwinder, resolver };
         let mut collector = Collector::new(sources, args.per_thread);
+        if faults.is_some() {
+            collector.look_at_pages();
+        }
         let readiness = Readiness::new().map_err(RunError::failed)?;
         let windows = Windows::new(WINDOW_BUDGET);
         let selected = SelectedPids::of(selection);
         let samples_cpus = wants(ProfilerName::Cpu);
-        let online = if samples_cpus { cpu.cpus() } else { online };
+        let online = sampled_cpus(samples_cpus.then_some(&cpu), faults.as_ref()).unwrap_or(online);
         let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs)).transpose();
         let offcpu = offcpu.map_err(RunError::failed)?;
         if let Some(offcpu) = &offcpu {
@@ -149,6 +181,8 @@ impl Session {
             samples_cpus,
             cpu,
             offcpu,
+            faults,
+            resident,
             probes,
             collector,
             readiness,
@@ -197,12 +231,19 @@ impl Session {
         self.cpu.stop().map_err(RunError::failed)?;
         // At once: idle time goes on, and finishing walks takes a while.
         let ledger = self.cpu.ledger().map_err(RunError::failed)?;
+        let faults = self.faults.as_mut().map(|faults| Ok((faults.sampling(), faults.stop()?))).transpose();
+        let faults = faults.map_err(|error: FaultProfilerError| RunError::failed(error))?;
         self.probes.stop();
         let stopped = monotonic_now();
         let selected = &self.selected;
         let waits = self.offcpu.take().map(|offcpu| offcpu.stop(selected)).transpose();
         let waits = waits.map_err(RunError::failed)?;
         self.collector.turn(&mut self.windows);
+        // As soon as it is known who was sampled: they go on.
+        let sampled = self.windows.faults.pids().into_iter();
+        let has: HashMap<_, _> = sampled.filter_map(|pid| Some((pid, Resident::of(pid)?))).collect();
+        let resident = [std::mem::take(&mut self.resident), has];
+        let faults = faults.map(|(sampling, ledger)| FaultBooks { sampling, ledger, resident });
         self.collector.settle(&mut self.windows);
         if let Some(waits) = &waits {
             self.collector.end_waits(&waits.tasks, stopped, &mut self.windows);
@@ -210,7 +251,16 @@ impl Session {
             self.collector.add_sleepers(&waits.sleepers, asleep, &mut self.windows);
         }
         let Self { cpu, collector, windows, started, samples_cpus, .. } = self;
-        Ok(Gathered { windows, samples_cpus, period: cpu.period(), ledger, waits, collector, started })
+        Ok(Gathered {
+            windows,
+            samples_cpus,
+            period: cpu.period(),
+            ledger,
+            waits,
+            faults,
+            collector,
+            started,
+        })
     }
 
     fn watch_rings(&self) -> Result<(), RunError> {
@@ -225,6 +275,8 @@ impl Session {
         let online = cpus::online().map_err(RunError::failed)?;
         // One that left and returned between two looks has lost its events like one that is away.
         let stopped = self.cpu.stopped_cpus().map_err(RunError::failed)?;
+        let faults_stopped = self.faults.as_mut().map_or(Ok(BTreeSet::new()), FaultProfiler::stopped_cpus);
+        let stopped = &stopped | &faults_stopped.map_err(RunError::failed)?;
         let steady: BTreeSet<u32> = self.online.intersection(&online).copied().collect();
         let steady = &steady - &stopped;
         if steady == online && steady == self.online {
@@ -242,15 +294,27 @@ impl Session {
         }
         self.sample_on(&online)?;
         // One that left meanwhile is tried again when the list has it again.
-        self.online = if self.samples_cpus { self.cpu.cpus() } else { online };
+        let sampled = sampled_cpus(self.samples_cpus.then_some(&self.cpu), self.faults.as_ref());
+        self.online = sampled.unwrap_or(online);
         self.watch_rings()
     }
 
     fn sample_on(&mut self, cpus: &BTreeSet<u32>) -> Result<(), RunError> {
+        if let Some(faults) = &mut self.faults {
+            faults.follow_cpus(&mut self.programs, cpus).map_err(RunError::failed)?;
+        }
         if !self.samples_cpus {
             return Ok(());
         }
         self.cpu.follow_cpus(&mut self.programs, cpus).map_err(RunError::failed)
+    }
+}
+
+/// The CPUs on which everything runs that has events on CPUs; `None` where nothing has.
+fn sampled_cpus(cpu: Option<&CpuProfiler>, faults: Option<&FaultProfiler>) -> Option<BTreeSet<u32>> {
+    match (cpu.map(CpuProfiler::cpus), faults.map(FaultProfiler::cpus)) {
+        (Some(cpu), Some(faults)) => Some(&cpu & &faults),
+        (cpu, faults) => cpu.or(faults),
     }
 }
 

@@ -54,6 +54,7 @@ impl Outcome {
         outcome.read_log(console);
         outcome.text(console, "once");
         outcome.check_waits(console);
+        outcome.check_memory(console);
         outcome.read_report(&section(console, "report").map_or_else(String::new, |report| report.text));
         outcome.read_folded(&section(console, "folded").map_or_else(String::new, |folded| folded.text));
         let alarms = console.lines().filter(|line| ALARMS.iter().any(|alarm| line.contains(alarm)));
@@ -96,6 +97,18 @@ impl Outcome {
             text.contains("Off-CPU profile") && text.contains("status 0") && !text.contains("no samples");
         if !timed {
             self.failures.push(format!("no waits were timed:\n{text}"));
+        }
+    }
+
+    /// Page faults were sampled: some made memory resident, and the books balance.
+    fn check_memory(&mut self, console: &str) {
+        let text = self.text(console, "memory");
+        let sampled = text.contains("Page-fault profile")
+            && text.contains("status 0")
+            && !text.contains("no samples")
+            && !text.contains("BUG: ");
+        if !sampled {
+            self.failures.push(format!("no page faults were sampled:\n{text}"));
         }
     }
 
@@ -210,6 +223,7 @@ mod tests {
         unresolved frames 0 of 9\n";
 
     const WAITS: &str = "Off-CPU profile of vm\nstatus 0\n";
+    const MEMORY: &str = "Page-fault profile of vm\nstatus 0\n";
 
     fn stack(depth: usize, leaf: &str) -> String {
         format!("burner;_start;__libc_start_main;main;{}{leaf}", "descend;".repeat(depth))
@@ -226,6 +240,7 @@ mod tests {
             part("folded", folded, 0),
             part("once", "", 0),
             part("waits", WAITS, 0),
+            part("memory", MEMORY, 0),
         ]
         .concat()
     }
@@ -242,7 +257,8 @@ mod tests {
 
     /// Each thing that can go wrong is a failure of its own: a refused program with what the verifier says, a stack that is
     /// cut, a program that leaves the walking to the agent, a sample that the agent lost, too few samples, books that do not
-    /// balance, an alarm of the kernel's, waits that were not timed, a machine that ended early.
+    /// balance, an alarm of the kernel's, waits that were not timed, page faults that were not sampled, a machine that
+    /// ended early.
     #[test]
     fn failures_are_found() {
         let good = format!("{} 99\n", stack(DEPTH, "spin"));
@@ -264,6 +280,8 @@ mod tests {
         assert!(failures(&idle).contains("left 299 of 299 stacks"));
         let waitless = console(REPORT, &good, 0).replace("profile of vm", "profile of vm\nno samples");
         assert!(failures(&waitless).contains("no waits were timed"));
+        let refused = console(REPORT, &good, 0).replace("Page-fault profile of vm\nstatus 0", "status 1");
+        assert!(failures(&refused).contains("no page faults were sampled"));
         assert!(failures("@@begin release\r\n5.10\r\n@@end release 0\r\n").contains("`check`"));
     }
 

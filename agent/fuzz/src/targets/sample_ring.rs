@@ -34,9 +34,10 @@ fn read(mut input: &[u8]) -> bool {
     !samples.is_empty() || !batch.waits().is_empty()
 }
 
-/// Whether a record, if it is whole, is a sample: it is neither a piece of a stack, which precedes its sample, nor the end of a wait.
+/// Whether a record, if it is whole, is a sample: it is neither a piece of a stack or a faulted page, which precede their
+/// sample, nor the end of a wait.
 fn is_sample(record: &[u8]) -> bool {
     let kind = record.get(std::mem::offset_of!(SampleHeader, kind)..).and_then(|kind| kind.first_chunk());
     let kind = kind.map_or(kind::CPU, |kind| u16::from_ne_bytes(*kind));
-    !matches!(kind, kind::SLICE | kind::WAIT | kind::TASK_END)
+    !matches!(kind, kind::SLICE | kind::WAIT | kind::TASK_END | kind::FAULTED_PAGE)
 }

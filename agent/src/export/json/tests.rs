@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::profile::example;
+use crate::profile::model::{MemoryBytes, MemoryGrowth};
 
 fn parsed(profile: &model::Profile) -> Value {
     let mut out = Vec::new();
@@ -16,7 +17,7 @@ fn parsed(profile: &model::Profile) -> Value {
 fn the_header_has_its_shape() {
     let mut value = parsed(&example::profile());
     let object = value.as_object_mut().unwrap();
-    for table in ["modules", "functions", "locations", "samples", "accounting"] {
+    for table in ["modules", "functions", "locations", "samples", "accounting", "memory_growth"] {
         assert!(object.remove(table).is_some(), "{table}");
     }
     assert_eq!(
@@ -34,6 +35,26 @@ fn the_header_has_its_shape() {
             "period_type": {"name": "cpu", "unit": "nanoseconds"},
             "period": 10_000_000,
         })
+    );
+}
+
+/// Memory growth has both numbers of each kind; the kernel's is null where the process has ended.
+#[test]
+fn memory_growth_has_its_shape() {
+    let estimated = MemoryBytes { anon: 3, file: 2, shmem: 1 };
+    let counted = Some(MemoryBytes { anon: -3, ..MemoryBytes::default() });
+    let app =
+        MemoryGrowth { pid: 7, comm: "app".into(), estimated, estimated_unknown: 4, counted, is_new: false };
+    let ended = MemoryGrowth { counted: None, is_new: true, ..app.clone() };
+    let value = parsed(&model::Profile { memory_growth: vec![app, ended], ..example::profile() });
+    let estimated = json!({"anon": 3, "file": 2, "shmem": 1, "unknown": 4});
+    let counted = json!({"anon": -3, "file": 0, "shmem": 0});
+    assert_eq!(
+        value["memory_growth"],
+        json!([
+            {"pid": 7, "comm": "app", "new": false, "estimated": estimated, "counted": counted},
+            {"pid": 7, "comm": "app", "new": true, "estimated": estimated, "counted": null},
+        ])
     );
 }
 
@@ -65,7 +86,7 @@ fn the_tables_have_their_shape() {
         value["samples"][2],
         json!({"locations": [2, 1, 0], "values": [1, 10_000_000], "pid": 42, "comm": "app",
                "thread": {"id": 43, "name": "worker 1"}, "truncated": null,
-               "state": null})
+               "state": null, "memory": null})
     );
     assert_eq!(value["samples"][5]["truncated"], "depth");
     assert_eq!(value["samples"][5]["comm"], "sh; evil\n", "names are not altered");

@@ -246,6 +246,7 @@ impl Random {
             locations,
             samples,
             accounting: Accounting::default(),
+            memory_growth: Vec::new(),
         }
     }
 
@@ -290,6 +291,7 @@ impl Random {
                 comm: self.name(),
                 thread: self.chance(2).then(|| Thread { id: self.next() as u32, name: self.name() }),
                 state: None,
+                memory: None,
                 truncated: self.chance(3).then_some("unwind"),
             },
         }

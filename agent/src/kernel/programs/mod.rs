@@ -1,6 +1,7 @@
 //! The embedded eBPF object: sizing its maps, filling its constants, loading its programs.
 
 mod error;
+mod faults;
 mod loadable;
 mod selection;
 mod switches;
@@ -18,6 +19,8 @@ use aya::programs::{PerfEvent, Program, ProgramError, UProbe};
 use aya::{Ebpf, EbpfLoader};
 
 pub use self::error::ProgramsError;
+use self::faults::FaultConstants;
+pub use self::faults::FaultSampling;
 use self::loadable::Loadable;
 pub use self::selection::Selection;
 pub use self::switches::{AttachedSwitches, SwitchSizes, TaskTable};
@@ -44,6 +47,8 @@ pub struct Sizes {
     pub probes: bool,
     /// Where switches of tasks are timed: what that may take.
     pub switches: Option<SwitchSizes>,
+    /// Where page faults are sampled: how many of them.
+    pub faults: Option<FaultSampling>,
     /// One more than the highest possible CPU number.
     pub possible_cpus: u32,
     /// Which programs are used.
@@ -105,6 +110,7 @@ impl Programs {
         let slots = sizes.task_slots();
         let switches = SwitchConstants::of_kernel(&btf);
         let uprobes = uprobe_offsets(&btf);
+        let faults = FaultConstants::of_kernel(&btf, sizes.faults);
         let (slices, wakeup_bytes) = (u64::from(sizes.slices_per_second), u64::from(sizes.ring_bytes / 2));
         let (by_pid, cgroups) = (u32::from(!selection.pids.is_empty()), selection.cgroups.len() as u32);
         let mut loader = EbpfLoader::new();
@@ -127,6 +133,7 @@ impl Programs {
             .override_global("SELECT_BY_PID", &by_pid, true)
             .override_global("SELECTED_CGROUP_COUNT", &cgroups, true);
         switches.pass_on(sizes.switches.as_ref(), &mut loader);
+        faults.pass_on(sizes.possible_cpus, &mut loader);
         let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
         selection.apply(&mut ebpf)?;
         free_slots(&mut ebpf, slots)?;

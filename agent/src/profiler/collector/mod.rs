@@ -1,6 +1,7 @@
 //! The collector: reads rings and side-band, in the order of time, and turns addresses into frames at once,
 //! because the process may be gone a millisecond later.
 
+mod faults;
 mod upkeep;
 mod waits;
 
@@ -19,6 +20,7 @@ use crate::kernel::sideband::Sideband;
 use crate::kernel::sideband::record::ProcessEvent;
 use crate::process::mappings::Mappings;
 use crate::process::module::Unneeded;
+use crate::process::page::PageLooks;
 use crate::process::table::{Place, ProcessTable};
 use crate::profile::accounting::TruncatedCause;
 use crate::profile::stack_table::Task;
@@ -72,6 +74,8 @@ pub struct Collector {
     unneeded: VecDeque<Unneeded>,
     /// Where the scheduler's program has its tasks, if it runs.
     tasks: Option<Arc<TaskTable>>,
+    /// Looks at the pages of page faults, if they are sampled.
+    pages: Option<PageLooks>,
     tidied: u64,
     received: HashMap<u16, u64>,
     undecodable: u64,
@@ -95,6 +99,7 @@ impl Collector {
             ended: HashSet::new(),
             unneeded: VecDeque::new(),
             tasks: None,
+            pages: None,
             tidied: monotonic_now(),
             received: HashMap::new(),
             undecodable: 0,
@@ -109,6 +114,9 @@ impl Collector {
             if emptied {
                 break;
             }
+        }
+        if let Some(pages) = &mut self.pages {
+            pages.close();
         }
         let now = monotonic_now();
         self.sources.processes.clean_up(now);
@@ -213,7 +221,14 @@ impl Collector {
 
     fn take_in(&mut self, sample: RawSample<'_>, windows: &mut Windows) {
         let header = sample.header;
-        if header.kind != kind::LEAVE && windows.counting(header.kind).is_none() {
+        // A page is looked at first: it may not be there for long.
+        let fault = self.effect(sample.page);
+        let counts = match header.kind {
+            kind::LEAVE => true,
+            kind::PAGE_FAULT => fault.is_some(),
+            kind => windows.counting(kind).is_some(),
+        };
+        if !counts {
             self.undecodable += 1;
             return;
         }
@@ -228,6 +243,7 @@ impl Collector {
             kernel: self.without_tracing(header.kind, sample.kernel).to_vec(),
             user: sample.user.to_vec(),
             mappings: self.mappings_for(&sample),
+            fault,
         };
         let read = sample.resume.filter(|_| header.kind == kind::LEAVE).and_then(|(resume, _)| {
             let tasks = self.tasks.as_deref()?;
@@ -320,6 +336,10 @@ impl Collector {
             let known = windows.offcpu.frames().len();
             windows.offcpu.add_stack((tid, timestamp), &pending.task, self.stack.frames(), truncated);
             (known, windows.offcpu.frames())
+        } else if let Some(effect) = pending.fault {
+            let known = windows.faults.frames().len();
+            windows.faults.add(&pending.task, self.stack.frames(), truncated, cpu, effect);
+            (known, windows.faults.frames())
         } else if let Some(window) = windows.counting(kind) {
             let known = window.frames().len();
             window.add(&pending.task, self.stack.frames(), truncated, cpu);

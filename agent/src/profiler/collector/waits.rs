@@ -87,10 +87,10 @@ impl Collector {
             slice_bytes: slice.len() as u32,
             registers,
         };
-        let sample = RawSample { header: &header, kernel: &[], user: &[ip], resume: None };
+        let sample = RawSample { header: &header, kernel: &[], user: &[ip], resume: None, page: None };
         self.sources.processes.sampled(pid, || thread_name(&comm), monotonic_now());
         let (task, mappings) = (self.task(&header), self.mappings_for(&sample));
-        let pending = Pending { header, task, kernel: Vec::new(), user: vec![ip], mappings };
+        let pending = Pending { header, task, kernel: Vec::new(), user: vec![ip], mappings, fault: None };
         if pending.mappings.is_some() {
             self.request(pending, (&resume, &slice), windows);
         } else {

@@ -30,6 +30,8 @@ pub(super) struct Rows<'a> {
     pub(super) unit: &'a str,
     /// What heads the column of processes' shares.
     pub(super) heading: &'static str,
+    /// What the shares are of: `time` or `memory`.
+    pub(super) of_what: &'static str,
     /// Rows of a table of functions.
     pub(super) count: usize,
     /// Characters of a line.
@@ -66,7 +68,7 @@ impl Rows<'_> {
     ) -> io::Result<()> {
         let with_self = costs.partition_point(|cost| cost.self_value > 0);
         let (shown, hidden) = split(&costs[..with_self], self.count);
-        self.functions("Functions by self time", shown, out)?;
+        self.functions(&format!("Functions by self {}", self.of_what), shown, out)?;
         if !hidden.is_empty() {
             let value = hidden.iter().map(|cost| cost.self_value).sum();
             let more = counted(hidden.len(), "more function", "more functions");
@@ -81,7 +83,8 @@ impl Rows<'_> {
         costs: &[FunctionCost<'_>],
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        self.functions("Functions by total time, with all that they call", split(costs, self.count).0, out)
+        let title = format!("Functions by total {}, with all that they call", self.of_what);
+        self.functions(&title, split(costs, self.count).0, out)
     }
 
     fn functions(&self, title: &str, costs: &[FunctionCost<'_>], out: &mut dyn Write) -> io::Result<()> {
@@ -129,7 +132,8 @@ impl Rows<'_> {
         format!("{:6.1} %{:>10}", percent(value, self.total), amount(value, self.unit))
     }
 
-    fn write_heading(&self, title: &str, columns: &str, out: &mut dyn Write) -> io::Result<()> {
+    /// A table's title, and what heads its columns.
+    pub(super) fn write_heading(&self, title: &str, columns: &str, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", paint(title, Style::Heading, self.color))?;
         writeln!(out, "{}", self.faint(columns))
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::profile::accounting::LostCause;
 use crate::profile::example;
+use crate::profile::model::{MemoryBytes, MemoryGrowth};
 
 fn report(profile: &Profile, options: TableOptions) -> String {
     let mut out = Vec::new();
@@ -111,4 +112,38 @@ fn a_bug_is_shouted() {
     profile.accounting.lost[LostCause::RingFull as usize] = 7;
     let text = report(&profile, TableOptions { color: true, ..TableOptions::default() });
     assert!(text.contains("\x1b[1;37;41mBUG: the books do not balance"), "{text}");
+}
+
+/// Memory's report: amounts in bytes, and each process's growth by page faults beside the kernel's count, which may be negative, or
+/// not be there.
+#[test]
+fn memory_growth_is_reported() {
+    let growth = |pid, comm: &str, anon, counted: Option<i64>| MemoryGrowth {
+        pid,
+        comm: comm.into(),
+        estimated: MemoryBytes { anon, file: 65_536, shmem: 0 },
+        estimated_unknown: 0,
+        counted: counted.map(|anon| MemoryBytes { anon, file: 65_536, shmem: 0 }),
+        is_new: pid == 43,
+    };
+    let profile = Profile {
+        kind: ProfileKind::PageFaults,
+        sample_types: vec![
+            ValueType { name: "faults", unit: "count" },
+            ValueType { name: "resident", unit: "bytes" },
+        ],
+        memory_growth: vec![growth(42, "app", 3 << 29, Some(-(1 << 20))), growth(43, "sh", 8192, None)],
+        ..example::profile()
+    };
+    let text = report(&profile, TableOptions::default());
+    let expected = "
+Memory growth: made resident, by page faults, and grown, as the kernel counts
+       PID       ANON    counted       FILE    counted      SHMEM    counted  PROCESS
+        42   1.50 GiB  -1.00 MiB   64.0 KiB   64.0 KiB          0          0  app
+        43   8.00 KiB      ended   64.0 KiB      ended          0      ended  sh (new)
+
+Samples: ";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("95.4 MiB made resident in 2 processes, by 10 page faults\n"), "{text}");
+    assert!(text.contains("Functions by self memory\n"), "{text}");
 }
