@@ -16,8 +16,16 @@ const CONTENDED: u32 = 2;
 /// The bit that says so where the rest of the value tells the holder: musl's mutexes, glibc's robust ones.
 const WAITERS: u32 = 1 << 31;
 
+/// The bit by which the locks of musl's `FILE`s say so.
+const STDIO_WAITERS: u32 = 1 << 30;
+/// Functions between a wait and the kernel that only musl has, and what its shared library is called.
+const MUSL: [&str; 4] = ["syscall_cp_c", "syscall_cp_asm", "timedwait_cp", "futexwait"];
+const MUSL_LIBRARIES: [&str; 2] = ["ld-musl-", "libc.musl-"];
 /// What compilers append to the names of a function's parts and clones.
 const CLONES: [&str; 5] = [".constprop", ".isra", ".part", ".cold", ".lto_priv"];
+
+/// What stands behind the name of a function that was found by guessing.
+const GUESSED: &str = " [guessed]";
 
 /// What is known of a wait.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,10 +43,17 @@ pub struct Evidence<'a> {
 
 /// What kind of thing the thread waits for. Names decide; where they say nothing, operation and value do.
 pub fn classify(evidence: &Evidence<'_>) -> LockClass {
-    if evidence.kernel_lock {
+    let Evidence { operation, value, frames, kernel_lock } = *evidence;
+    if kernel_lock {
         return LockClass::Kernel;
     }
-    by_names(evidence.frames).unwrap_or_else(|| by_value(evidence.operation, evidence.value))
+    by_names(frames).unwrap_or_else(|| match operation.map(|operation| operation.command) {
+        Some(FutexCommand::LockPi | FutexCommand::LockPi2) => LockClass::Mutex,
+        Some(FutexCommand::WaitRequeuePi) => LockClass::Condition,
+        Some(FutexCommand::Wait | FutexCommand::WaitBitset) if is_musl(frames) => by_value_of_musl(value),
+        Some(FutexCommand::Wait | FutexCommand::WaitBitset) => by_value(value),
+        _ => LockClass::Other,
+    })
 }
 
 /// Goes from the leaf outwards as long as frames belong to the wait.
@@ -56,32 +71,58 @@ fn by_names(frames: &[&str]) -> Option<LockClass> {
     class
 }
 
-/// What operation and value say. A value is what a program makes of it: a barrier of glibc waits with the number of its round, which
-/// is 2 in its third, and a condition of musl always waits with 2; so names go first.
-fn by_value(operation: Option<FutexOperation>, value: u32) -> LockClass {
-    match operation.map(|operation| operation.command) {
-        Some(FutexCommand::LockPi | FutexCommand::LockPi2) => LockClass::Mutex,
-        Some(FutexCommand::WaitRequeuePi) => LockClass::Condition,
-        Some(FutexCommand::Wait | FutexCommand::WaitBitset) => match value {
-            CONTENDED => LockClass::Mutex,
-            // A parked thread of Rust; a semaphore of older versions of musl.
-            u32::MAX => LockClass::Park,
-            // One of newer versions.
-            WAITERS => LockClass::Semaphore,
-            value if value & WAITERS != 0 => LockClass::Mutex,
-            _ => LockClass::Other,
-        },
+/// What the value says. It is what a program makes of it: a barrier of glibc waits with the number of its round, which is 2 in some,
+/// and conditions and atomics with counters; so names go first.
+fn by_value(value: u32) -> LockClass {
+    match value {
+        CONTENDED => LockClass::Mutex,
+        // A parked thread of Rust.
+        u32::MAX => LockClass::Park,
+        // A semaphore of musl's newer versions, a future of libstdc++.
+        WAITERS => LockClass::Semaphore,
+        value if value & WAITERS != 0 => LockClass::Mutex,
         _ => LockClass::Other,
     }
 }
 
-/// The name as the rules have it: demangled, without template and generic arguments, parameters, what compilers append to clones, and
-/// without the underscores and `__GI_` that C libraries put before the names of one and the same function.
-pub(super) fn bare(frame: &str) -> Cow<'_, str> {
-    match demangle(frame) {
-        Cow::Borrowed(name) => tidy(name),
-        Cow::Owned(name) => Cow::Owned(tidy(&name).into_owned()),
+/// What it says in musl, whose stacks are often cut: its functions have no unwind information. No mutex of its own waits with
+/// 2, but conditions, and threads that wait for another's end.
+fn by_value_of_musl(value: u32) -> LockClass {
+    match value {
+        CONTENDED => LockClass::Condition,
+        // Of older versions, or a lock for reading.
+        u32::MAX | WAITERS => LockClass::Semaphore,
+        value if value & (WAITERS | STDIO_WAITERS) != 0 => LockClass::Mutex,
+        _ => LockClass::Other,
     }
+}
+
+/// Whether the thread went into the kernel by musl.
+fn is_musl(frames: &[&str]) -> bool {
+    let leaves = frames.iter().take(MUSL.len());
+    leaves.into_iter().any(|frame| {
+        MUSL.contains(&&*bare(frame).short) || MUSL_LIBRARIES.iter().any(|library| frame.starts_with(library))
+    })
+}
+
+/// A function's name as the rules have it.
+#[derive(Clone, Debug)]
+pub(super) struct BareName<'a> {
+    /// Demangled, without template and generic arguments, parameters, what compilers append to clones, and without the underscores and
+    /// `__GI_` that C libraries put before the names of one and the same function.
+    pub(super) short: Cow<'a, str>,
+    /// Demangled, with arguments.
+    pub(super) full: Cow<'a, str>,
+}
+
+/// What the rules look at of `frame`.
+pub(super) fn bare(frame: &str) -> BareName<'_> {
+    let full = demangle(frame.strip_suffix(GUESSED).unwrap_or(frame));
+    let short = match &full {
+        Cow::Borrowed(name) => tidy(name),
+        Cow::Owned(name) => Cow::Owned(tidy(name).into_owned()),
+    };
+    BareName { short, full }
 }
 
 fn tidy(name: &str) -> Cow<'_, str> {
@@ -90,7 +131,7 @@ fn tidy(name: &str) -> Cow<'_, str> {
     let name = name.strip_suffix(".abi0").unwrap_or(name);
     let name = CLONES.iter().fold(name, |name, clone| name.find(clone).map_or(name, |at| &name[..at]));
     let Cow::Owned(short) = without_arguments(name) else { return Cow::Borrowed(before_parameters(name)) };
-    // `<T as Trait>::function` is the function of T.
+    // `<T>::function` and `<T as Trait>::function` are the function of T.
     let of_type = short.strip_prefix('<').and_then(|rest| rest.split_once('>'));
     let short = match of_type {
         Some((of, function)) => format!("{}{function}", of.split(" as ").next().unwrap_or(of)),
@@ -108,8 +149,10 @@ fn before_parameters(name: &str) -> &str {
     name.find('(').filter(|at| begins(*at)).map_or(name, |at| &name[..at])
 }
 
-/// Whether it is `module+0xoffset` or a marker.
+/// Whether it is `module+0xoffset`, a marker, or one that may not be there at all.
 fn is_nameless(frame: &str) -> bool {
     let is_hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    frame.starts_with('[') || frame.rsplit_once("+0x").is_some_and(|(_, offset)| is_hex(offset))
+    frame.ends_with(GUESSED)
+        || frame.starts_with('[')
+        || frame.rsplit_once("+0x").is_some_and(|(_, offset)| is_hex(offset))
 }

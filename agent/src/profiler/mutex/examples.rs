@@ -80,6 +80,11 @@ pub(super) const C: &[Example] = &[
     ),
     (Barrier, "__wait < pthread_barrier_wait < work"),
     (Once, "__wait < __pthread_once_full < __pthread_once < work"),
+    (Join, "__syscall_cp_c < __timedwait_cp [guessed] < pthread_timedjoin_np [guessed] < work"),
+    (
+        RwLock,
+        "__syscall_cp_c < __timedwait_cp [guessed] < __vdsosym [guessed] < __pthread_rwlock_timedrdlock [guessed]",
+    ),
     // Without the names that libc.so.6 keeps for its debug file.
     (Mutex, "libc.so.6+0x85f30 < libc.so.6+0x8c2b1 < pthread_mutex_lock < work"),
     (Condition, "libc.so.6+0x85f30 < [truncated] < pthread_cond_wait < work"),
@@ -195,6 +200,22 @@ pub(super) const RUST: &[Example] = &[
     (
         Mutex,
         "std::sys::sync::mutex::futex::Mutex::lock_contended < tokio::runtime::blocking::pool::Inner::run",
+    ),
+    (
+        Mutex,
+        "syscall < futex_wait < park < {closure#0}<parking_lot::raw_mutex::{impl#3}::lock_slow::{closure_env#0}> < \
+         with_thread_data<parking_lot_core::parking_lot::ParkResult> < park<parking_lot::raw_mutex::{impl#3}> < \
+         parking_lot::raw_mutex::RawMutex::lock_slow < lock<parking_lot::raw_mutex::RawMutex, ()> < work",
+    ),
+    (
+        RwLock,
+        "syscall < park < with_thread_data<parking_lot_core::parking_lot::ParkResult> < \
+         lock_common<parking_lot::raw_rwlock::{impl#10}> < parking_lot::raw_rwlock::RawRwLock::lock_shared_slow < work",
+    ),
+    // A closure of one's own is not a part of the library's.
+    (
+        Condition,
+        "std::sync::poison::condvar::Condvar::wait < {closure#0}<work> < tokio::runtime::blocking::pool::Inner::run",
     ),
 ];
 
@@ -331,6 +352,16 @@ pub(super) const CPP: &[Example] = &[
         Mutex,
         "tbb::detail::r1::binary_semaphore::P < tbb::detail::r1::concurrent_monitor_base<>::wait < \
          tbb::detail::d1::mutex::lock",
+    ),
+    (
+        Semaphore,
+        "syscall < std::__detail::__platform_wait<int> < \
+         std::__atomic_wait_address_bare<std::__atomic_semaphore::_M_acquire()::{lambda()#1}> < work",
+    ),
+    (Barrier, "syscall < std::__atomic_wait_address<int, std::latch::wait() const::{lambda()#1}> < work"),
+    (
+        Barrier,
+        "syscall < std::__atomic_wait_address<unsigned char, std::__tree_barrier<>::wait::{lambda()#1}> < work",
     ),
 ];
 

@@ -10,9 +10,10 @@
 //! The first function of which no row speaks, or that would begin another wait, ends it: so a mutex that is taken again inside
 //! a condition wait is a mutex, and a lock in a function that a pool's thread runs is no idle pool.
 //!
-//! Names stand here without leading underscores, `__GI_`, parameters and template arguments; `*` is any text, `::` and none
-//! included. Of rows that know a name the first that applies counts. Where no version stands, it is the same in all in use.
+//! Names stand here without leading underscores, `__GI_`, parameters and template arguments, but for patterns that ask for
+//! arguments by a `<`; `*` is any text, `::` and none included. Of rows that know a name the first that applies counts. Where no version stands, it is the same in all in use.
 
+use super::classify::BareName;
 use super::lock_class::LockClass::{
     self, Barrier, Condition, Idle, Join, Mutex, Once, Park, RwLock, Semaphore,
 };
@@ -125,6 +126,9 @@ pub const ROWS: &[Row] = &[
     row(Leaf(Condition), "parking_lot where what it is built on is inlined", &["parking_lot::condvar::*"]),
     row(Leaf(Mutex), "parking_lot: the locks of its own tables", &["parking_lot_core::word_lock::WordLock::*"]),
     row(Leaf(Park), "parking_lot", &["parking_lot_core::*"]),
+    row(Layer, "parking_lot where debug information has names without paths, of what is inlined", &[
+        "park", "{closure#*<parking_lot::*", "with_thread_data<parking_lot_core::*", "lock_common<parking_lot::*",
+    ]),
     row(Over(Condition, Park), "crossbeam", &["crossbeam_utils::sync::parker::*"]),
     row(Over(Condition, Idle), "tokio, rayon: threads of the pool", &[
         "tokio::runtime::*park*", "tokio::runtime::blocking::pool::*", "rayon_core::sleep::*",
@@ -140,11 +144,13 @@ pub const ROWS: &[Row] = &[
         "std::*atomic_futex_unsigned_base::*wait*",
     ]),
     row(Over(Park, Semaphore), "libstdc++ since 11, libc++ since 11", &["std::*semaphore*::*acquire*"]),
-    row(Leaf(Semaphore), "libstdc++ since 11, libc++ since 11", &["std::*semaphore*::*acquire*"]),
+    row(Leaf(Semaphore), "libstdc++ since 11, libc++ since 11", &["std::*semaphore*::*acquire*", "std::*atomic_wait*<*semaphore*"]),
     row(Over(Park, Barrier), "libstdc++ since 11, libc++ since 11", &[
         "std::*barrier*::*wait*", "std::*latch::*wait",
     ]),
-    row(Leaf(Barrier), "libstdc++ since 11, libc++ since 11", &["std::*barrier*::*wait*", "std::*latch::*wait"]),
+    row(Leaf(Barrier), "libstdc++ since 11, libc++ since 11", &[
+        "std::*barrier*::*wait*", "std::*latch::*wait", "std::*atomic_wait*<*barrier*", "std::*atomic_wait*<*latch*",
+    ]),
     row(Leaf(Join), "libstdc++, libc++", &["std::*thread::join"]),
     row(Leaf(Once), "libstdc++, libc++: static variables of functions", &["cxa_guard_acquire", "std::*call_once*"]),
     row(Leaf(Park), "libstdc++ since 11, libc++ since 11: atomics", &["std::*atomic*::wait"]),
@@ -243,19 +249,27 @@ pub const ROWS: &[Row] = &[
     ]),
 ];
 
+impl Row {
+    /// Those of its patterns that know the name.
+    pub(super) fn patterns_of(&self, name: &BareName<'_>) -> impl Iterator<Item = &&'static str> {
+        self.names.iter().filter(|pattern| {
+            let name = if pattern.contains('<') { &name.full } else { &name.short };
+            is_like(name, pattern)
+        })
+    }
+}
+
 /// The row that applies to the function `name` in a wait of which `class` is known so far.
-pub(super) fn row_of(name: &str, class: Option<LockClass>) -> Option<&'static Row> {
-    ROWS.iter().filter(|row| row.names.iter().any(|pattern| is_like(name, pattern))).find(|row| {
-        match row.role {
-            Layer => true,
-            Leaf(of) => class.is_none_or(|class| class == of),
-            Over(inner, outer) => class == Some(inner) || class == Some(outer),
-        }
+pub(super) fn row_of(name: &BareName<'_>, class: Option<LockClass>) -> Option<&'static Row> {
+    ROWS.iter().filter(|row| row.patterns_of(name).next().is_some()).find(|row| match row.role {
+        Layer => true,
+        Leaf(of) => class.is_none_or(|class| class == of),
+        Over(inner, outer) => class == Some(inner) || class == Some(outer),
     })
 }
 
 /// Whether `name` is like `pattern`, in which `*` is any text.
-pub(super) fn is_like(name: &str, pattern: &str) -> bool {
+fn is_like(name: &str, pattern: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return name == pattern };
     let Some(mut name) = name.strip_prefix(first) else { return false };
     let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));

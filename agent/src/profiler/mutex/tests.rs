@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::LockClass::{self, Condition, Kernel, Mutex, Other, Park, Semaphore};
 use super::classify::bare;
 use super::examples::{C, CPP, Example, RUNTIMES, RUST};
-use super::rules::{ROWS, Role, is_like, row_of};
+use super::rules::{ROWS, Role, row_of};
 use super::{Evidence, FutexOperation, classify};
 
 // The numbers of `include/uapi/linux/futex.h`.
@@ -71,9 +71,7 @@ fn every_rule_has_an_example() {
         for frame in frames(stack) {
             let name = bare(frame);
             let Some(row) = row_of(&name, class) else { continue };
-            used.extend(
-                row.names.iter().filter(|pattern| is_like(&name, pattern)).map(|name| (row.of, name)),
-            );
+            used.extend(row.patterns_of(&name).map(|pattern| (row.of, pattern)));
             if let Role::Leaf(of) | Role::Over(_, of) = row.role {
                 class = Some(of);
             }
@@ -124,6 +122,24 @@ fn values_decide_where_names_say_nothing() {
         assert_eq!(futex(PRIVATE + WAKE, 2, frames), Other, "a wake waits for nothing: {frames:?}");
         assert_eq!(futex(FD, 2, frames), Other, "{frames:?}");
     }
+}
+
+/// Values mean something else in musl, and functions right at the kernel, all that a stack may have of it, tell it.
+#[test]
+fn values_of_musl_are_told_apart() {
+    for leaf in
+        [&["__syscall_cp_asm", "__syscall_cp_c"][..], &["__timedwait_cp"], &["ld-musl-x86_64.so.1+0x5b3d1"]]
+    {
+        assert_eq!(futex(PRIVATE + WAIT, 2, leaf), Condition, "{leaf:?}");
+        assert_eq!(futex(PRIVATE + WAIT, 0x8000_0010, leaf), Mutex, "{leaf:?}");
+        assert_eq!(futex(PRIVATE + WAIT, 0x4000_1234, leaf), Mutex, "{leaf:?}");
+        assert_eq!(futex(PRIVATE + WAIT, u32::MAX, leaf), Semaphore, "{leaf:?}");
+        assert_eq!(futex(PRIVATE + LOCK_PI, 0, leaf), Mutex, "{leaf:?}");
+    }
+    assert_eq!(
+        futex(PRIVATE + WAIT, 2, &["__syscall_cp_c", "__timedwait_cp", "pthread_mutex_timedlock"]),
+        Mutex
+    );
 }
 
 /// What the kernel says of its own locks goes before all else.
