@@ -172,7 +172,6 @@ fn rust_waits_are_classed() {
         ("once", Once, Other),
         ("writer", RwLock, Other),
         ("condition", Condition, Other),
-        ("scope", Join, Other),
         ("join", Join, Other),
     ];
     Program::new(&program, &cases).check(&[]);
