@@ -124,6 +124,37 @@ fn frequent_waits_are_scaled_to_exact_totals() {
     assert!(lost * 100 <= profile.accounting.expected, "{:?}", profile.accounting);
 }
 
+/// Of two functions that a thread waits in tens of thousands of times a second, mixed by chance, each has the share that it has in truth, as
+/// closely as the number of waits allows whose stacks were taken. All waits together are as many as the kernel says to the thread itself.
+#[test]
+fn shares_are_as_exact_as_samples_allow() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("shares");
+    let (profile, numbers, log) = profile(&mut waits, "4s", &["--offcpu-budget", "1"]);
+    let sleeps = |sample: &Sample| sample.state.as_deref() == Some("sleep");
+    let slept = |function| sum(&profile, |sample| has(&profile, sample, function) && sleeps(sample)).0;
+    let ([a, b], [true_a, true_b]) = ([slept("wait_in_a"), slept("wait_in_b")], [numbers[0], numbers[1]]);
+    let (all, _) = sum(&profile, sleeps);
+    let truth = true_a as f64 / (true_a + true_b) as f64;
+    let found = a as f64 / (a + b) as f64;
+    let said = log.iter().rfind(|line| line.contains("sampled sleeps")).expect("it is logged");
+    let samples: f64 =
+        said.rsplit('=').next().and_then(|number| number.trim().parse().ok()).expect("a number");
+    let sigma = (truth * (1.0 - truth) / samples).sqrt();
+    println!(
+        "{found} of {truth}, sigma {sigma} by {samples} samples; {a} + {b} waits of {true_a} + {true_b}"
+    );
+    assert!(true_a + true_b > 5_000, "{numbers:?}");
+    // Most stacks are not taken, and enough are.
+    assert!(samples >= 50.0 && samples * 2.0 < (a + b) as f64, "{samples} of {a} + {b}");
+    assert!((found - truth).abs() <= 3.0 * sigma, "{found} is not {truth}, sigma {sigma}");
+    // A few waits are not in these functions: those of the start, of the end, and page faults. A wait whose end the kernel did not
+    // tell is in the books.
+    let (truth, lost) = (true_a + true_b, profile.accounting.lost("kernel_skipped"));
+    println!("{all} waits and {lost} skipped, truth {truth}");
+    assert!(all <= truth + 5 && truth <= all + lost + 5, "{all} is not {truth}\n{}", describe(&profile));
+}
+
 /// One wait of a second among tens of thousands of short ones: it is a second, whatever the others were sampled with.
 #[test]
 fn a_long_wait_does_not_stand_for_others() {

@@ -52,6 +52,8 @@ struct Waits {
     long: WaitTotal,
     /// Short ones whose stack was taken, each as often as the probability of that says,
     sampled: f64,
+    /// the sum of the squares of that,
+    squares: f64,
     /// and their nanoseconds.
     sampled_nanoseconds: f64,
 }
@@ -163,6 +165,11 @@ impl WaitWindow {
         self.mark_unsampled();
         let stacks = self.halves.values().filter(|half| matches!(half, Half::Stack { .. })).count();
         tracing::debug!(stacks, ends = self.halves.len() - stacks, "halves of waits without the other");
+        // As many sleeps of equal weight would say as much as those whose stacks were taken.
+        let sleeps = self.waits.iter().filter(|(key, _)| key.stratum.1 == wait_state::SLEEP);
+        let (sampled, squares) =
+            sleeps.fold((0.0, 0.0), |sum, (_, waits)| (sum.0 + waits.sampled, sum.1 + waits.squares));
+        tracing::debug!(effective = (sampled * sampled / f64::max(squares, 1.0)) as u64, "sampled sleeps");
         let mut sums: HashMap<Stratum, (f64, f64)> = HashMap::new();
         for (key, waits) in &self.waits {
             let sum = sums.entry(key.stratum).or_default();
@@ -226,6 +233,7 @@ impl WaitWindow {
             waits.long.nanoseconds += end.lasted;
         } else {
             waits.sampled += f64::from(end.every);
+            waits.squares += f64::from(end.every) * f64::from(end.every);
             waits.sampled_nanoseconds += f64::from(end.every) * end.lasted as f64;
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod call_chain;
 pub(crate) mod counted_heap;
 pub(crate) mod function;
 pub(crate) mod fuse;
+pub(crate) mod futex_waits;
 pub(crate) mod kernel;
 pub(crate) mod kernel_symbols;
 pub(crate) mod log;

@@ -1,11 +1,14 @@
 // Waits of which a test knows the truth: ./waits MODE. Says "ready", begins when SIGUSR1 comes, and says what it did.
 //   naps       20 sleeps of 200 ms, and how many nanoseconds they took
 //   pingpong   two threads hand a byte to and fro for two seconds; how often
+//   shares     hands a byte to a child and back for two seconds, and waits for it in one of two functions, by chance in seven of ten
+//              cases in the first; voluntary switches in each
 //   chatty     the same for two seconds, with one wait of a second in between
 //   deadlock   two threads take two locks in opposite order; then it waits to be killed
 //   mixed      three threads compute, yield and sleep for two seconds; nanoseconds of wall time and of CPU time over all threads
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -89,6 +92,63 @@ static uint64_t ping(int with_a_long_wait)
 	return rounds;
 }
 
+LINK int wait_in_a(void)
+{
+	int done = wait_for(back[0]);
+	sink++;
+	return done;
+}
+
+LINK int wait_in_b(void)
+{
+	int done = wait_for(back[0]);
+	sink++;
+	return done;
+}
+
+static uint64_t switches(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
+static void stay_on(int cpu)
+{
+	cpu_set_t cpus;
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	// Where there is only one, that is where both are.
+	sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
+static void share(uint64_t *in)
+{
+	uint64_t random = 0x9e3779b97f4a7c15, before;
+	if (pipe(there) || pipe(back))
+		exit(1);
+	// On the same CPU the other would often run before this one waits.
+	stay_on(0);
+	if (!fork()) {
+		stay_on(1);
+		close(there[1]);
+		pong(NULL);
+		_exit(0);
+	}
+	while (now(CLOCK_MONOTONIC) < ends) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		int which = random % 10 >= 7;
+		if (!hand_over(there[1]))
+			exit(1);
+		before = switches();
+		if (!(which ? wait_in_b() : wait_in_a()))
+			exit(1);
+		in[which] += switches() - before;
+	}
+}
+
 static pthread_mutex_t left = PTHREAD_MUTEX_INITIALIZER, right = PTHREAD_MUTEX_INITIALIZER;
 
 LINK void take_left_then_right(void)
@@ -160,6 +220,10 @@ int main(int count, char **words)
 		printf("%llu\n", (unsigned long long)(now(CLOCK_MONOTONIC) - began));
 	} else if (!strcmp(mode, "pingpong") || !strcmp(mode, "chatty")) {
 		printf("%llu\n", (unsigned long long)ping(!strcmp(mode, "chatty")));
+	} else if (!strcmp(mode, "shares")) {
+		uint64_t in[2] = { 0 };
+		share(in);
+		printf("%llu %llu\n", (unsigned long long)in[0], (unsigned long long)in[1]);
 	} else if (!strcmp(mode, "deadlock")) {
 		start(one_side, 1, 0);
 		start(other_side, 1, 0);
