@@ -3,6 +3,7 @@
 pub mod collector;
 pub mod cpu;
 pub mod cpu_ledger;
+pub mod mutex;
 pub mod offcpu;
 mod pending;
 pub mod probe;
