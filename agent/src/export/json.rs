@@ -20,7 +20,7 @@
 //!                  "lines": [{"function": 0, "line": 7}]}],
 //!   "samples": [{"locations": [0], "values": [1, 10101010], "pid": 42, "comm": "app",
 //!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth",
-//!                "state": null}],
+//!                "state": null, "lock": null, "ended": null, "woken": {"pid": 7, "comm": "db"}}],
 //!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10,
 //!                  "balances": true,
 //!                  "lost": {"kernel_skipped": 2, …}, "truncated": {"depth": 1, …},
@@ -193,6 +193,9 @@ struct Sample<'a> {
     thread: Option<Thread<'a>>,
     truncated: Option<&'static str>,
     state: Option<&'static str>,
+    lock: Option<&'static str>,
+    ended: Option<&'static str>,
+    woken: Option<Woken<'a>>,
 }
 
 impl<'a> From<&'a model::Sample> for Sample<'a> {
@@ -205,6 +208,9 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
             thread: sample.labels.thread.as_ref().map(|thread| Thread { id: thread.id, name: &thread.name }),
             truncated: sample.labels.truncated,
             state: sample.labels.state,
+            lock: sample.labels.lock,
+            ended: sample.labels.ended,
+            woken: sample.labels.woken.as_ref().map(|woken| Woken { pid: woken.pid, comm: &woken.comm }),
         }
     }
 }
@@ -213,6 +219,12 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
 struct Thread<'a> {
     id: u32,
     name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Woken<'a> {
+    pid: u32,
+    comm: &'a str,
 }
 
 type Counts = BTreeMap<&'static str, u64>;

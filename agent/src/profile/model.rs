@@ -15,6 +15,12 @@ pub enum ProfileKind {
     Cpu,
     /// Time off the CPUs: waits, timed by the scheduler's switches.
     OffCpu,
+    /// The same by who ended the waits.
+    OffCpuWakers,
+    /// Waits for locks, by who waited.
+    Mutex,
+    /// The same by who held the locks.
+    MutexHolders,
 }
 
 impl ProfileKind {
@@ -23,6 +29,9 @@ impl ProfileKind {
         match self {
             Self::Cpu => "cpu",
             Self::OffCpu => "offcpu",
+            Self::OffCpuWakers => "offcpu-wakers",
+            Self::Mutex => "mutex",
+            Self::MutexHolders => "mutex-holders",
         }
     }
 }
@@ -179,7 +188,7 @@ impl Sample {
 }
 
 /// Whose stack a sample is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// Process id (kernel: tgid).
     pub pid: u32,
@@ -191,6 +200,21 @@ pub struct Labels {
     pub truncated: Option<&'static str>,
     /// Why the thread did not run, in a profile of waits: `runnable`, `sleep`, `disk`, `io` or `stopped`.
     pub state: Option<&'static str>,
+    /// What kind of lock the thread waited for, in a profile of locks: `mutex`, `rwlock`, `kernel`, ….
+    pub lock: Option<&'static str>,
+    /// What ended a wait for a lock without a holder's doing: `timer` or `signal`.
+    pub ended: Option<&'static str>,
+    /// Whose wait the stack ended, in a profile of wakers or holders.
+    pub woken: Option<WokenTask>,
+}
+
+/// A process whose wait was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WokenTask {
+    /// Process id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// One thread of a process.

@@ -49,6 +49,9 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
     let heading = match profile.kind {
         ProfileKind::Cpu => "CPU",
         ProfileKind::OffCpu => "OFF CPU",
+        ProfileKind::OffCpuWakers => "ENDED",
+        ProfileKind::Mutex => "WAITED",
+        ProfileKind::MutexHolders => "HELD UP",
     };
     let rows =
         Rows { total, unit: value.unit, heading, count: options.rows.max(1), width, color: options.color };
@@ -76,6 +79,9 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
     let what = match profile.kind {
         ProfileKind::Cpu => "CPU profile",
         ProfileKind::OffCpu => "Off-CPU profile",
+        ProfileKind::OffCpuWakers => "Profile of who ended waits",
+        ProfileKind::Mutex => "Profile of waits for locks",
+        ProfileKind::MutexHolders => "Profile of who held locks",
     };
     let host = match printable(&profile.host) {
         host if host.is_empty() => String::new(),
@@ -94,6 +100,13 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
     let measured = match profile.kind {
         ProfileKind::Cpu => format!("{total} CPU time in {processes}{}", average("CPUs busy")),
         ProfileKind::OffCpu => format!("{total} off the CPUs in {processes}{}", average("threads waiting")),
+        ProfileKind::OffCpuWakers => {
+            format!("{total} of waits ended by {processes}{}", average("threads waiting"))
+        }
+        ProfileKind::Mutex => format!("{total} of waits in {processes}{}", average("threads waiting")),
+        ProfileKind::MutexHolders => {
+            format!("{total} of waits for {processes}{}", average("threads waiting"))
+        }
     };
     writeln!(out, "{}", wrap(&measured, rows.width, 2))
 }

@@ -98,7 +98,7 @@ impl Session {
         let sizes = Sizes {
             ring_bytes,
             probes: !probes.is_empty(),
-            switches: wants(ProfilerName::Offcpu)
+            switches: (wants(ProfilerName::Offcpu) || wants(ProfilerName::Mutex))
                 .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0)),
             possible_cpus,
             variant,
@@ -137,11 +137,16 @@ impl Session {
         let selected = SelectedPids::of(selection);
         let samples_cpus = wants(ProfilerName::Cpu);
         let online = if samples_cpus { cpu.cpus() } else { online };
-        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs)).transpose();
+        let locks = wants(ProfilerName::Mutex);
+        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs, locks)).transpose();
         let offcpu = offcpu.map_err(RunError::failed)?;
         if let Some(offcpu) = &offcpu {
             collector.read_stacks_of(offcpu.tasks());
-            tracing::info!("registered profiler: offcpu");
+        }
+        for (profiler, name) in [(ProfilerName::Offcpu, "offcpu"), (ProfilerName::Mutex, "mutex")] {
+            if wants(profiler) {
+                tracing::info!("registered profiler: {name}");
+            }
         }
         let session = Self {
             programs,

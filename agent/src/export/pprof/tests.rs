@@ -289,8 +289,8 @@ impl Random {
                 pid: self.next() as u32,
                 comm: self.name(),
                 thread: self.chance(2).then(|| Thread { id: self.next() as u32, name: self.name() }),
-                state: None,
                 truncated: self.chance(3).then_some("unwind"),
+                ..Labels::default()
             },
         }
     }

@@ -3,6 +3,7 @@
 
 mod upkeep;
 mod waits;
+mod wake_source;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -207,7 +208,7 @@ impl Collector {
 
     fn take_in(&mut self, sample: RawSample<'_>, windows: &mut Windows) {
         let header = sample.header;
-        if header.kind != kind::LEAVE && windows.counting(header.kind).is_none() {
+        if !matches!(header.kind, kind::LEAVE | kind::WAKE) && windows.counting(header.kind).is_none() {
             self.undecodable += 1;
             return;
         }
@@ -313,6 +314,11 @@ impl Collector {
         let (known, frames) = if kind == kind::LEAVE {
             let known = windows.offcpu.frames().len();
             windows.offcpu.add_stack((tid, timestamp), &pending.task, self.stack.frames(), truncated);
+            (known, windows.offcpu.frames())
+        } else if kind == kind::WAKE {
+            let (known, source) = (windows.offcpu.frames().len(), self.wake_source(&pending.kernel));
+            let stack = self.stack.frames();
+            windows.offcpu.add_waker((tid, timestamp), source, &pending.task, stack, truncated);
             (known, windows.offcpu.frames())
         } else if let Some(window) = windows.counting(kind) {
             let known = window.frames().len();

@@ -1,0 +1,87 @@
+//! Waits for locks, and who ends waits, against a program that knows it of itself.
+
+mod harness;
+
+use harness::kernel;
+use harness::profiled::{Profile, Sample};
+use harness::waiting::{Waits, is_near};
+
+/// The function of the workload that is nearest to the leaf.
+fn own_function<'a>(profile: &'a Profile, sample: &'a Sample) -> &'a str {
+    let own = profile.stack(sample).find(|frame| frame.module.ends_with("/contention"));
+    own.map_or("", |frame| frame.name)
+}
+
+/// Two hundred times a thread waits ten milliseconds for a mutex: as many contentions, the waiter's time to a twentieth, the functions
+/// that wanted the lock and that let go of it as direct callers.
+#[test]
+fn waiters_and_holders_are_told() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("contention", "held");
+    let (run, numbers) = waits.profile("mutex", "6s", &[]);
+    let holders = run.of_profiler("mutex-holders");
+    let waiters = &run.profile;
+    println!("{numbers:?}\n{}\n{}", waiters.describe(), holders.describe());
+    let (count, delay) = waiters.sum(|sample| own_function(waiters, sample) == "want_the_lock");
+    assert_eq!(count, 200, "{}", waiters.describe());
+    assert!(is_near(delay, numbers[0], 20), "{delay} against {numbers:?}");
+    assert!(waiters.samples.iter().all(|sample| sample.lock.as_deref() == Some("mutex")));
+    // The first wakings come before the unwinder's tables know that code: their stacks are cut.
+    let (count, held) = holders.sum(|sample| own_function(&holders, sample) == "let_go");
+    let (cut, _) = holders.sum(|sample| sample.truncated.is_some());
+    assert!(
+        count >= 180 && count + cut + holders.accounting.lost("waker_unseen") >= 200,
+        "{}",
+        holders.describe()
+    );
+    let callers = |sample| holders.has(sample, "hold");
+    assert_eq!(holders.sum(callers).0, count, "{}", holders.describe());
+    assert!(held <= delay, "{held} until the waking, {delay} until the thread ran");
+    let pid = waits.pid();
+    assert!(holders.samples.iter().all(|sample| sample.woken.as_ref().is_some_and(|woken| woken.pid == pid)));
+    assert!(!run.file("offcpu.json").exists(), "nobody asked for it");
+}
+
+/// Conditions, barriers (whose rounds count through a mutex's value) and semaphores are no contention; they are shown when asked for.
+#[test]
+fn waits_for_events_are_no_contention() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let run = |more: &[&str]| {
+        let mut waits = Waits::start("contention", "others");
+        waits.profile("mutex", "3s", more).0
+    };
+    let contention = run(&[]).profile;
+    for (function, most) in [("at_barrier", 0), ("at_semaphore", 0), ("at_condition", 2)] {
+        // The condition's mutex may be met while the other thread has it.
+        let (count, _) = contention.sum(|sample| contention.has(sample, function));
+        assert!(count <= most, "{function}\n{}", contention.describe());
+    }
+    let all = run(&["--futex-classes", "all"]).profile;
+    for (function, lock) in
+        [("at_condition", "condition"), ("at_barrier", "barrier"), ("at_semaphore", "semaphore")]
+    {
+        let (count, _) = all.sum(|sample| all.has(sample, function) && sample.lock.as_deref() == Some(lock));
+        assert!((40..=60).contains(&count), "{function} {count}\n{}", all.describe());
+    }
+}
+
+/// A hundred times a thread wakes another one by a pipe: the function that writes is charged with as many waits, and with what the
+/// other one waited.
+#[test]
+fn wakers_are_charged_with_the_waits_that_they_end() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("contention", "pipe");
+    let (run, numbers) = waits.profile("offcpu", "4s", &[]);
+    let wakers = run.of_profiler("offcpu-wakers");
+    println!("{numbers:?}\n{}", wakers.describe());
+    let is_call = |sample| wakers.has(sample, "call_it") && own_function(&wakers, sample) == "tell";
+    let (count, time) = wakers.sum(is_call);
+    // The first wakings come before the unwinder's tables know that code: their stacks are cut.
+    let is_cut = |sample: &Sample| sample.comm == "contention" && sample.truncated.is_some();
+    let (cut, cut_time) = wakers.sum(is_cut);
+    assert!(count <= 100 && (100..=110).contains(&(count + cut)), "{count} and {cut}\n{}", wakers.describe());
+    assert!(is_near(time + cut_time, numbers[0], 20), "{time} and {cut_time} against {numbers:?}");
+    // Naps end by a timer.
+    let (naps, _) = wakers.sum(|sample| wakers.has(sample, "[interrupt]") && sample.pid == 0);
+    assert!(naps >= 100, "{}", wakers.describe());
+}
