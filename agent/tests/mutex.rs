@@ -22,20 +22,25 @@ fn waiters_and_holders_are_told() {
     let holders = run.of_profiler("mutex-holders");
     let waiters = &run.profile;
     println!("{numbers:?}\n{}\n{}", waiters.describe(), holders.describe());
-    let (count, delay) = waiters.sum(|sample| own_function(waiters, sample) == "want_the_lock");
+    let of = |profile: &Profile, function: &str| {
+        let (named, _) = profile.sum(|sample| own_function(profile, sample) == function);
+        // The first stacks come before the unwinder's tables know that code, and a busy machine is slow to tell them.
+        let (cut, _) =
+            profile.sum(|sample| sample.truncated.is_some() && own_function(profile, sample) != function);
+        (named, cut)
+    };
+    let (count, delay) = waiters.sum(|sample| sample.lock.as_deref() == Some("mutex"));
     assert_eq!(count, 200, "{}", waiters.describe());
     assert!(is_near(delay, numbers[0], 20), "{delay} against {numbers:?}");
-    assert!(waiters.samples.iter().all(|sample| sample.lock.as_deref() == Some("mutex")));
-    // The first wakings come before the unwinder's tables know that code: their stacks are cut.
-    let (count, held) = holders.sum(|sample| own_function(&holders, sample) == "let_go");
-    let (cut, _) = holders.sum(|sample| sample.truncated.is_some());
-    assert!(
-        count >= 180 && count + cut + holders.accounting.lost("waker_unseen") >= 200,
-        "{}",
-        holders.describe()
-    );
+    let (wanted, cut) = of(waiters, "want_the_lock");
+    assert!(wanted >= 150 && wanted + cut == 200, "{}", waiters.describe());
+    let (count, held) = holders.sum(|sample| sample.lock.as_deref() == Some("mutex"));
+    assert_eq!(count + holders.accounting.lost("waker_unseen"), 200, "{}", holders.describe());
+    let (released, cut) = of(&holders, "let_go");
+    assert!(released >= 150 && released + cut == count, "{}", holders.describe());
     let callers = |sample| holders.has(sample, "hold");
-    assert_eq!(holders.sum(callers).0, count, "{}", holders.describe());
+    let (called, _) = holders.sum(callers);
+    assert!(called >= 150 && called <= released, "{}", holders.describe());
     assert!(held <= delay, "{held} until the waking, {delay} until the thread ran");
     let pid = waits.pid();
     assert!(holders.samples.iter().all(|sample| sample.woken.as_ref().is_some_and(|woken| woken.pid == pid)));
@@ -61,7 +66,8 @@ fn waits_for_events_are_no_contention() {
         [("at_condition", "condition"), ("at_barrier", "barrier"), ("at_semaphore", "semaphore")]
     {
         let (count, _) = all.sum(|sample| all.has(sample, function) && sample.lock.as_deref() == Some(lock));
-        assert!((40..=60).contains(&count), "{function} {count}\n{}", all.describe());
+        // Some find what they want there already, some are woken and have to wait again.
+        assert!((20..=150).contains(&count), "{function} {count}\n{}", all.describe());
     }
 }
 
