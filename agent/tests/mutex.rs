@@ -84,9 +84,10 @@ fn wakers_are_charged_with_the_waits_that_they_end() {
     let (count, time) = wakers.sum(is_call);
     // The first wakings come before the unwinder's tables know that code: their stacks are cut.
     let is_cut = |sample: &Sample| sample.comm == "contention" && sample.truncated.is_some();
-    let (cut, cut_time) = wakers.sum(is_cut);
-    assert!(count <= 100 && (100..=110).contains(&(count + cut)), "{count} and {cut}\n{}", wakers.describe());
-    assert!(is_near(time + cut_time, numbers[0], 20), "{time} and {cut_time} against {numbers:?}");
+    let (cut, _) = wakers.sum(is_cut);
+    assert!((75..=100).contains(&count) && count + cut >= 100, "{count} and {cut}\n{}", wakers.describe());
+    let truth = numbers[0] * count / 100;
+    assert!(is_near(time, truth, 10), "{time} against {truth}\n{}", wakers.describe());
     // Naps end by a timer.
     let (naps, _) = wakers.sum(|sample| wakers.has(sample, "[interrupt]") && sample.pid == 0);
     assert!(naps >= 100, "{}", wakers.describe());
