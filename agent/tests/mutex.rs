@@ -2,9 +2,13 @@
 
 mod harness;
 
-use harness::kernel;
+use std::path::Path;
+
+use agent::kernel::btf::Btf;
+use agent::kernel::programs::KERNEL_BTF;
 use harness::profiled::{Profile, Sample};
 use harness::waiting::{Waits, is_near};
+use harness::{kernel, require};
 
 /// The function of the workload that is nearest to the leaf.
 fn own_function<'a>(profile: &'a Profile, sample: &'a Sample) -> &'a str {
@@ -91,4 +95,37 @@ fn wakers_are_charged_with_the_waits_that_they_end() {
     // Naps end by a timer.
     let (naps, _) = wakers.sum(|sample| wakers.has(sample, "[interrupt]") && sample.pid == 0);
     assert!(naps >= 100, "{}", wakers.describe());
+}
+
+/// A wait for a mutex that a timer ends has nobody to be charged with it.
+#[test]
+fn waits_that_time_out_have_no_holder() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("contention", "timeout");
+    let (run, numbers) = waits.profile("mutex", "3s", &[]);
+    let (waiters, holders) = (&run.profile, run.of_profiler("mutex-holders"));
+    let (count, _) = waiters.sum(|sample| sample.lock.as_deref() == Some("mutex"));
+    let (timed, _) = waiters.sum(|sample| sample.ended.as_deref() == Some("timer"));
+    assert_eq!(count, numbers[0], "{}", waiters.describe());
+    assert_eq!(timed + holders.accounting.lost("waker_unseen"), count, "{}", waiters.describe());
+    assert_eq!(holders.samples.len(), 0, "{}", holders.describe());
+}
+
+/// Locks of the kernel that sleep are among the locks, with those who wait and those who let go.
+#[test]
+fn locks_of_the_kernel_are_told() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let btf = Btf::of_kernel(Path::new(KERNEL_BTF)).expect("readable");
+    if !require("contention_begin (Linux 5.19)", btf.tracepoint_pointers("contention_begin").is_some()) {
+        return;
+    }
+    let mut waits = Waits::start("contention", "file");
+    let (run, _) = waits.profile("mutex", "4s", &[]);
+    let holders = run.of_profiler("mutex-holders");
+    for profile in [&run.profile, &holders] {
+        let is_write = |sample| own_function(profile, sample) == "write_block";
+        let (count, time) =
+            profile.sum(|sample| sample.lock.as_deref() == Some("kernel") && is_write(sample));
+        assert!(count > 0 && time > 0, "{}", profile.describe());
+    }
 }

@@ -1,6 +1,8 @@
 // Waits for others of which a test knows the truth: ./contention MODE. Says "ready", begins when SIGUSR1 comes, and says what it did.
 //   held    200 times one thread holds a mutex for 10 ms, for which another waits; for how many nanoseconds that waited
 //   others  threads wait at conditions, barriers and semaphores, with values that mutexes have too
+//   timeout 50 times a thread waits 5 ms for a mutex that it does not get
+//   file    for two seconds three threads write to one file, of which the kernel lets one at a time
 //   pipe    100 times one thread wakes another by a pipe; for how many nanoseconds that waited
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -175,6 +177,58 @@ LINK void serve(int round)
 	sem_post(&semaphore);
 }
 
+LINK void want_in_vain(void)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 5000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_timedlock(&mutex, &until);
+	sink++;
+}
+
+static void *try(void *rounds)
+{
+	for (intptr_t i = 0; i < (intptr_t)rounds; i++)
+		want_in_vain();
+	return NULL;
+}
+
+static int file;
+static char block[4 << 20];
+static uint64_t ends;
+
+LINK void write_block(void)
+{
+	if (pwrite(file, block, sizeof block, 0) < 0)
+		exit(1);
+	sink++;
+}
+
+static void *write_blocks(void *unused)
+{
+	while (now() < ends)
+		write_block();
+	return unused;
+}
+
+static void write_at_once(void)
+{
+	pthread_t threads[3];
+	char path[] = "/tmp/contention-XXXXXX";
+	file = mkstemp(path);
+	if (file < 0 || unlink(path))
+		exit(1);
+	ends = now() + 2000000000ULL;
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, write_blocks, NULL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static void with(void *(*function)(void *), intptr_t rounds, void (*round)(void))
 {
 	pthread_t thread;
@@ -204,6 +258,15 @@ int main(int count, char **words)
 		with(want, 200, hold);
 	} else if (!strcmp(mode, "pipe")) {
 		with(listen_to, 100, call_it);
+	} else if (!strcmp(mode, "timeout")) {
+		pthread_t thread;
+		pthread_mutex_lock(&mutex);
+		pthread_create(&thread, NULL, try, (void *)50);
+		pthread_join(thread, NULL);
+		puts("50");
+	} else if (!strcmp(mode, "file")) {
+		write_at_once();
+		puts("3");
 	} else if (!strcmp(mode, "others")) {
 		pthread_t thread;
 		pthread_barrier_init(&barrier, NULL, 2);
