@@ -37,6 +37,8 @@ pub mod kind {
     pub const WAIT: u16 = 5;
     /// A task has ended. Not a sample: a [`Wait`](super::Wait), and its [`WaitTotal`](super::WaitTotal)s, behind it.
     pub const TASK_END: u16 = 6;
+    /// A task woke another one: the waker's stack. Its time is [`Wait::woken`](super::Wait::woken) of the wait that it ended.
+    pub const WAKE: u16 = 7;
     /// A page fault of a task.
     pub const PAGE_FAULT: u16 = 12;
     /// Not a sample but what the fault of the sample that follows is about: see [`FaultedPage`](super::FaultedPage).
@@ -169,8 +171,68 @@ pub mod wait_state {
     pub const IO: u16 = 3;
     /// It is stopped or traced.
     pub const STOPPED: u16 = 4;
+    /// It sleeps in a futex system call: [`SLEEP`], told apart because these waits have totals of their own.
+    pub const FUTEX: u16 = 5;
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
+}
+
+/// Operations of futex system calls, in [`FutexCall::operation`]. Those of `futex(2)` are as in `include/uapi/linux/futex.h`; `futex_wait`
+/// (6.7+) is told as [`WAIT_BITSET`](futex::WAIT_BITSET), which it is.
+pub mod futex {
+    /// Sleeps if the word has the value.
+    pub const WAIT: u32 = 0;
+    /// Wakes some that sleep.
+    pub const WAKE: u32 = 1;
+    /// Wakes some, moves others to a second word.
+    pub const REQUEUE: u32 = 3;
+    /// The same, if the word has a value.
+    pub const CMP_REQUEUE: u32 = 4;
+    /// Changes a word, and wakes some that sleep on either of two.
+    pub const WAKE_OP: u32 = 5;
+    /// Takes a lock with priority inheritance.
+    pub const LOCK_PI: u32 = 6;
+    /// Gives it back.
+    pub const UNLOCK_PI: u32 = 7;
+    /// [`WAIT`], to be woken by some only.
+    pub const WAIT_BITSET: u32 = 9;
+    /// [`WAKE`] of some only.
+    pub const WAKE_BITSET: u32 = 10;
+    /// Sleeps until it is moved to a lock with priority inheritance and has that.
+    pub const WAIT_REQUEUE_PI: u32 = 11;
+    /// [`CMP_REQUEUE`] to such a lock.
+    pub const CMP_REQUEUE_PI: u32 = 12;
+    /// [`LOCK_PI`] by another clock.
+    pub const LOCK_PI2: u32 = 13;
+    /// The bits that hold one of the above; the others are flags.
+    pub const COMMAND: u32 = 0x7f;
+    /// `futex_waitv` (5.16+). No bit of `futex(2)`.
+    pub const WAITV: u32 = 1 << 16;
+}
+
+/// A futex system call in which a task sleeps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FutexCall {
+    /// The word's address; `futex_waitv`: that of the list.
+    pub address: u64,
+    /// One of [`futex`], with the flags of `futex(2)`.
+    pub operation: u32,
+    /// The value that the word was to have; `futex_waitv`: words in the list.
+    pub value: u32,
+}
+
+/// How a wait was ended, in [`Wait::ended`].
+pub mod ended {
+    /// No waking was seen: it came before the task was seen to leave, or the kernel did not run the program, or nobody has to wake a task
+    /// that could run all the time.
+    pub const UNSEEN: u16 = 0;
+    /// By a task, or by an interrupt that hit it: its kernel stack tells.
+    pub const TASK: u16 = 1;
+    /// The same, and the task was waking sleepers in a futex system call.
+    pub const FUTEX: u16 = 2;
+    /// By an interrupt that hit an idle CPU.
+    pub const IDLE: u16 = 3;
 }
 
 /// Waits of one task in one state that were shorter than `LONG_WAIT`.
@@ -203,6 +265,24 @@ pub struct TaskWaits {
     pub pid: u32,
     /// Thread id.
     pub tid: u32,
+    /// When it was woken from that wait; 0: not yet, or that was not looked at.
+    pub woken: u64,
+    /// Who woke it: process id,
+    pub waker_pid: u32,
+    /// and thread id.
+    pub waker_tid: u32,
+    /// The futex call that it sleeps in, in state [`FUTEX`](wait_state::FUTEX).
+    pub futex: FutexCall,
+    /// The lock of the kernel's that it is getting; 0: none.
+    pub lock: u64,
+    /// One of [`ended`].
+    pub ended: u16,
+    /// Not 0 when the waker's stack was taken and written.
+    pub waker_sampled: u16,
+    /// Not 0 when the wait is for a lock of the kernel's.
+    pub locked: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: u16,
     /// Waits that have ended and were short, by state.
     pub totals: [WaitTotal; wait_state::COUNT],
     /// The thread's name when it first left a CPU.
@@ -225,8 +305,8 @@ pub struct Wait {
     pub state: u16,
     /// Kernel addresses that follow.
     pub kernel_frames: u16,
-    /// Makes the size explicit; 0.
-    pub reserved: u64,
+    /// When the task was woken; 0: that was not seen, or not looked at. The time of the sample with the waker's stack.
+    pub woken: u64,
     /// Process id.
     pub pid: u32,
     /// Thread id.
@@ -239,9 +319,23 @@ pub struct Wait {
     pub flags: u16,
     /// The thread's name, NUL-padded.
     pub comm: [u8; COMM_LEN],
+    /// The futex call, in state [`FUTEX`](wait_state::FUTEX).
+    pub futex: FutexCall,
+    /// Who woke it: process id,
+    pub waker_pid: u32,
+    /// and thread id.
+    pub waker_tid: u32,
+    /// One of [`ended`].
+    pub ended: u16,
+    /// Not 0 when the waker's stack was taken.
+    pub waker_sampled: u16,
+    /// Not 0 when the wait was for a lock of the kernel's.
+    pub locked: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: u16,
 }
 
-/// What the scheduler program counted on one CPU.
+/// What the scheduler programs counted on one CPU.
 ///
 /// `switches == idle + not_selected + ended + begun + table_full`.
 #[repr(C, align(64))]
@@ -275,8 +369,18 @@ pub struct SwitchCounters {
     pub epoch_nanoseconds: u64,
     /// Waits of one task in an epoch up to which all have their stacks taken.
     pub quota: u64,
+    /// Wakings of tasks that were not seen to leave: they had not left yet, mostly.
+    pub early: u64,
+    /// Wakings of tasks in waits whose wakers are asked for: whose stack was taken, or that are long.
+    pub wakings: u64,
+    /// Stacks of wakers that were taken and written to the ring.
+    pub wakers: u64,
+    /// Stacks of wakers that the ring had no room for.
+    pub wakers_ring_full: u64,
+    /// Stacks of wakers that were not taken because too much time went into stacks.
+    pub wakers_over_budget: u64,
     /// Makes the size explicit; 0.
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 5],
 }
 
 /// Begins every record in a sample ring that is a sample. `kernel_frames`, then `user_frames` addresses (`u64`, leaf
@@ -575,9 +679,12 @@ const _: () = {
     assert!(size_of::<Resume>() > size_of::<SlicePiece>(), "a piece's header goes where the Resume will be");
     assert!(size_of::<CpuCounters>() == 64);
     assert!(size_of::<SlotUse>() == 64);
-    assert!(size_of::<SwitchCounters>() == 128);
-    assert!(size_of::<TaskWaits>() == 32 + 16 * wait_state::COUNT + COMM_LEN);
-    assert!(size_of::<Wait>() == 64);
+    assert!(size_of::<SwitchCounters>() == 192);
+    assert!(size_of::<TaskWaits>() == 80 + 16 * wait_state::COUNT + COMM_LEN);
+    assert!(offset_of!(TaskWaits, totals) == 80);
+    assert!(size_of::<Wait>() == 96);
+    assert!(size_of::<FutexCall>() == 16);
+    assert!(offset_of!(Wait, futex) == 64);
     assert!(offset_of!(Wait, timestamp) == offset_of!(SampleHeader, timestamp));
     assert!(offset_of!(Wait, pid) == offset_of!(SampleHeader, pid));
     assert!(offset_of!(Wait, cpu) == offset_of!(SampleHeader, cpu));

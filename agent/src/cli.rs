@@ -75,7 +75,8 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
 
-    /// Directory for the profiles; `-` writes one profile in one format to standard output.
+    /// Directory for the profiles; `-` writes one profile in one format to standard output: of off-CPU and mutex
+    /// profilers that of who waited.
     /// [default: ./nodeprof-<UTC time>/]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -88,12 +89,17 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "PROFILERS", value_delimiter = ',', default_value = "cpu")]
     pub profilers: Vec<ProfilerName>,
 
-    /// Off-CPU: share of each CPU's time, in percent, that taking stacks may cost. Tasks that switch often have fewer of
+    /// Mutex: what to show of threads that sleep in futex(2). Function names and what futex(2) was asked for tell apart what they wait for;
+    /// the label `lock` has it.
+    #[arg(long, value_name = "CLASSES", default_value = "contention")]
+    pub futex_classes: FutexClasses,
+
+    /// Off-CPU and mutex: share of each CPU's time, in percent, that taking stacks may cost. Tasks that switch often have fewer of
     /// theirs taken; what these stand for is scaled to the exact totals.
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = parse_percent)]
     pub offcpu_budget: f64,
 
-    /// Off-CPU: kernel memory for tasks, about 190 bytes each. Waits of tasks beyond it are counted as lost. Bytes, or with K, M
+    /// Off-CPU and mutex: kernel memory for tasks, about 270 bytes each. Waits of tasks beyond it are counted as lost. Bytes, or with K, M
     /// or G.
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     pub offcpu_memory: u64,
@@ -167,12 +173,23 @@ pub struct SymbolArgs {
 /// A profiler that can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProfilerName {
-    /// Time on CPUs.
+    /// Time on CPUs
     Cpu,
-    /// Time off CPUs: who waited, where and why.
+    /// Time off CPUs: who waited, where and why, and who ended that
     Offcpu,
-    /// Memory that becomes resident: who makes the machine's memory grow, and where.
+    /// Locks: who waited for them, and who held them
+    Mutex,
+    /// Memory that becomes resident: who makes the machine's memory grow, and where
     Memory,
+}
+
+/// What the mutex profiler shows of what is done with futexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FutexClasses {
+    /// Waits for locks
+    Contention,
+    /// Also conditions, semaphores, barriers, joins, parked and idle threads
+    All,
 }
 
 /// Parses `10s`, `1.5s`, `500ms`, `2m`, `1h`, `10`.

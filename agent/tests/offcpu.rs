@@ -1,106 +1,40 @@
 //! Waits: how long, how often, where and why, against programs that know it of themselves.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 mod harness;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use harness::agent_run::AgentRun;
 use harness::kernel;
 use harness::profiled::{Profile, Sample};
-use harness::running::Running;
-use harness::workload::Workload;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-/// A workload that waits for its signal.
-struct Waits {
-    running: Running,
-    said: BufReader<ChildStdout>,
-    _program: Workload,
-}
-
-impl Waits {
-    fn start(mode: &str) -> Self {
-        let program = Workload::plain("gcc", "waits.c", "waits", &["-pthread"]);
-        let mut command = Command::new(program.program());
-        let mut running = Running::start(command.arg(mode).stdout(Stdio::piped()));
-        let mut said = BufReader::new(running.child().stdout.take().expect("a pipe"));
-        let mut line = String::new();
-        said.read_line(&mut line).expect("a readable pipe");
-        assert_eq!(line, "ready\n");
-        Self { running, said, _program: program }
-    }
-
-    fn pid(&self) -> u32 {
-        self.running.pid()
-    }
-
-    fn begin(&self) {
-        kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGUSR1).expect("it runs");
-    }
-
-    /// The numbers that it says at its end.
-    fn numbers(&mut self) -> Vec<u64> {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("a readable pipe");
-        line.split_whitespace().map(|number| number.parse().expect("a number")).collect()
-    }
-}
+use harness::waiting::{self, Waits};
 
 /// Profiles the workload's waits while it does what it is to do.
 fn profile(waits: &mut Waits, duration: &str, more: &[&str]) -> (Profile, Vec<u64>, Vec<String>) {
-    let pid = waits.pid().to_string();
-    let arguments = ["--duration", duration, "--profilers", "offcpu", "--pid", &pid];
-    let run = AgentRun::start(&[&arguments, more].concat());
-    waits.begin();
-    let numbers = waits.numbers();
-    let run = run.finish_with("offcpu");
+    let (run, numbers) = waits.profile("offcpu", duration, more);
     (run.profile, numbers, run.log)
-}
-
-/// Count and nanoseconds of samples that `is_it` accepts.
-fn sum<'a>(profile: &'a Profile, is_it: impl Fn(&'a Sample) -> bool) -> (u64, u64) {
-    let found = profile.samples.iter().filter(|sample| is_it(sample));
-    found.fold((0, 0), |(count, time), sample| (count + sample.count(), time + sample.nanoseconds()))
-}
-
-fn has(profile: &Profile, sample: &Sample, function: &str) -> bool {
-    profile.stack(sample).any(|frame| frame.name == function)
-}
-
-fn describe(profile: &Profile) -> String {
-    let line = |sample: &Sample| {
-        let names: Vec<_> = profile.stack(sample).map(|frame| frame.name).collect();
-        let (count, time) = (sample.count(), sample.nanoseconds());
-        format!("{count} {time} {:?} {:?} {}", sample.state, sample.truncated, names.join(" < "))
-    };
-    profile.samples.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Within a fiftieth.
 fn is_near(value: u64, truth: u64) -> bool {
-    value.abs_diff(truth) * 50 <= truth
+    waiting::is_near(value, truth, 50)
 }
 
 /// Twenty sleeps of 200 ms: their count to the last, their time to 2 %, each with the function that sleeps and its callers.
 #[test]
 fn sleeps_are_counted_and_timed() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let mut waits = Waits::start("naps");
+    let mut waits = Waits::start("waits", "naps");
     let (profile, numbers, _) = profile(&mut waits, "6s", &[]);
-    let is_nap = |sample| has(&profile, sample, "nap") && has(&profile, sample, "main");
-    let (count, time) = sum(&profile, |sample| is_nap(sample) && sample.state.as_deref() == Some("sleep"));
-    println!("{count} naps of {time} ns, truth {numbers:?}\n{}", describe(&profile));
-    assert_eq!(count, 20, "{}", describe(&profile));
-    assert!(is_near(time, numbers[0]), "{time} against {numbers:?}\n{}", describe(&profile));
-    let direct_callers = profile.samples.iter().filter(|sample| has(&profile, sample, "nap"));
+    let is_nap = |sample| profile.has(sample, "nap") && profile.has(sample, "main");
+    let (count, time) = profile.sum(|sample| is_nap(sample) && sample.state.as_deref() == Some("sleep"));
+    println!("{count} naps of {time} ns, truth {numbers:?}\n{}", profile.describe());
+    assert_eq!(count, 20, "{}", profile.describe());
+    assert!(is_near(time, numbers[0]), "{time} against {numbers:?}\n{}", profile.describe());
+    let direct_callers = profile.samples.iter().filter(|sample| profile.has(sample, "nap"));
     for sample in direct_callers {
-        assert!(sample.truncated.is_none(), "{}", describe(&profile));
+        assert!(sample.truncated.is_none(), "{}", profile.describe());
     }
 }
 
@@ -109,17 +43,17 @@ fn sleeps_are_counted_and_timed() {
 #[test]
 fn frequent_waits_are_scaled_to_exact_totals() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let mut waits = Waits::start("pingpong");
+    let mut waits = Waits::start("waits", "pingpong");
     let (profile, numbers, log) = profile(&mut waits, "4s", &["--offcpu-budget", "0.1"]);
     let rounds = numbers[0];
-    let (count, time) = sum(&profile, |sample| has(&profile, sample, "wait_for"));
-    let unsampled = sum(&profile, |sample| has(&profile, sample, "[stack not sampled]"));
+    let (count, time) = profile.sum(|sample| profile.has(sample, "wait_for"));
+    let unsampled = profile.sum(|sample| profile.has(sample, "[stack not sampled]"));
     let counters: Vec<_> = log.iter().filter(|line| line.contains("SwitchCounters")).collect();
     println!("{rounds} rounds, {count} waits of {time} ns, unsampled {unsampled:?}\n{counters:?}");
     // Each round is two waits, but for those that found their byte there already.
-    assert!(count > rounds / 2 && count < rounds * 5 / 2, "{rounds} rounds, {}", describe(&profile));
+    assert!(count > rounds / 2 && count < rounds * 5 / 2, "{rounds} rounds, {}", profile.describe());
     // The two threads wait by turns: never longer together than the window lasts for both.
-    assert!(time < 2 * 4_000_000_000, "{}", describe(&profile));
+    assert!(time < 2 * 4_000_000_000, "{}", profile.describe());
     let lost = profile.accounting.lost.values().sum::<u64>();
     assert!(lost * 100 <= profile.accounting.expected, "{:?}", profile.accounting);
 }
@@ -129,12 +63,12 @@ fn frequent_waits_are_scaled_to_exact_totals() {
 #[test]
 fn shares_are_as_exact_as_samples_allow() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let mut waits = Waits::start("shares");
+    let mut waits = Waits::start("waits", "shares");
     let (profile, numbers, log) = profile(&mut waits, "4s", &["--offcpu-budget", "1"]);
     let sleeps = |sample: &Sample| sample.state.as_deref() == Some("sleep");
-    let slept = |function| sum(&profile, |sample| has(&profile, sample, function) && sleeps(sample)).0;
+    let slept = |function| profile.sum(|sample| profile.has(sample, function) && sleeps(sample)).0;
     let ([a, b], [true_a, true_b]) = ([slept("wait_in_a"), slept("wait_in_b")], [numbers[0], numbers[1]]);
-    let (all, _) = sum(&profile, sleeps);
+    let (all, _) = profile.sum(sleeps);
     let truth = true_a as f64 / (true_a + true_b) as f64;
     let found = a as f64 / (a + b) as f64;
     let said = log.iter().rfind(|line| line.contains("sampled sleeps")).expect("it is logged");
@@ -152,23 +86,22 @@ fn shares_are_as_exact_as_samples_allow() {
     // tell is in the books.
     let (truth, lost) = (true_a + true_b, profile.accounting.lost("kernel_skipped"));
     println!("{all} waits and {lost} skipped, truth {truth}");
-    assert!(all <= truth + 5 && truth <= all + lost + 5, "{all} is not {truth}\n{}", describe(&profile));
+    assert!(all <= truth + 5 && truth <= all + lost + 5, "{all} is not {truth}\n{}", profile.describe());
 }
 
 /// One wait of a second among tens of thousands of short ones: it is a second, whatever the others were sampled with.
 #[test]
 fn a_long_wait_does_not_stand_for_others() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let mut waits = Waits::start("chatty");
+    let mut waits = Waits::start("waits", "chatty");
     let (profile, ..) = profile(&mut waits, "4s", &["--offcpu-budget", "0.05"]);
-    let is_long = |sample| has(&profile, sample, "long_wait");
-    let (count, time) = sum(&profile, is_long);
+    let is_long = |sample| profile.has(sample, "long_wait");
+    let (count, time) = profile.sum(is_long);
     // Its stack was taken, or it was not and stands by itself.
-    let (others, unsampled) = sum(&profile, |sample| {
-        has(&profile, sample, "[stack not sampled]") && sample.state.as_deref() == Some("sleep")
-    });
-    println!("{count} {time}, {others} {unsampled}\n{}", describe(&profile));
-    assert!(is_near(time, 1_000_000_000) || unsampled >= 1_000_000_000, "{}", describe(&profile));
+    let (others, unsampled) = profile
+        .sum(|sample| profile.has(sample, "[stack not sampled]") && sample.state.as_deref() == Some("sleep"));
+    println!("{count} {time}, {others} {unsampled}\n{}", profile.describe());
+    assert!(is_near(time, 1_000_000_000) || unsampled >= 1_000_000_000, "{}", profile.describe());
     let (_, all) = profile.total_of(waits.pid());
     // Two threads for four seconds each at most.
     assert!(all <= 2 * 4_200_000_000, "{all}");
@@ -178,15 +111,15 @@ fn a_long_wait_does_not_stand_for_others() {
 #[test]
 fn a_deadlock_is_shown() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let waits = Waits::start("deadlock");
+    let waits = Waits::start("waits", "deadlock");
     thread::sleep(Duration::from_millis(300));
     let pid = waits.pid().to_string();
     let run = AgentRun::start(&["--duration", "2s", "--profilers", "offcpu", "--pid", &pid]);
     let profile = run.finish_with("offcpu").profile;
     for function in ["take_left_then_right", "take_right_then_left"] {
-        let (count, time) = sum(&profile, |sample| has(&profile, sample, function));
-        assert_eq!(count, 1, "{function}\n{}", describe(&profile));
-        assert!((1_900_000_000..4_000_000_000).contains(&time), "{function} {time}\n{}", describe(&profile));
+        let (count, time) = profile.sum(|sample| profile.has(sample, function));
+        assert_eq!(count, 1, "{function}\n{}", profile.describe());
+        assert!((1_900_000_000..4_000_000_000).contains(&time), "{function} {time}\n{}", profile.describe());
     }
 }
 
@@ -194,13 +127,12 @@ fn a_deadlock_is_shown() {
 #[test]
 fn waits_and_work_are_the_whole_time() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
-    let mut waits = Waits::start("mixed");
+    let mut waits = Waits::start("waits", "mixed");
     let (profile, numbers, _) = profile(&mut waits, "4s", &[]);
     // The main thread's wait for its signal, and all threads' before and after, are not the workload's.
-    let (_, off) = sum(&profile, |sample| {
-        !has(&profile, sample, "sigwait") && !has(&profile, sample, "do_sigtimedwait")
-    });
+    let (_, off) =
+        profile.sum(|sample| !profile.has(sample, "sigwait") && !profile.has(sample, "do_sigtimedwait"));
     let (wall, cpu) = (numbers[0], numbers[1]);
     println!("off {off} + cpu {cpu} = {} of {wall}", off + cpu);
-    assert!(is_near(off + cpu, wall), "{off} + {cpu} against {wall}\n{}", describe(&profile));
+    assert!(is_near(off + cpu, wall), "{off} + {cpu} against {wall}\n{}", profile.describe());
 }

@@ -69,7 +69,7 @@ fn sample(locations: &[usize], count: i64, thread: Option<&str>, truncated: Opti
     Sample {
         locations: locations.to_vec(),
         values: vec![count, count * 10_000_000],
-        labels: Labels { pid: 42, comm: "app".into(), thread, truncated, state: None, memory: None },
+        labels: Labels { pid: 42, comm: "app".into(), thread, truncated, ..Labels::default() },
     }
 }
 

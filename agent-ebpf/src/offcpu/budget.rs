@@ -5,7 +5,7 @@
 //! less than half of that.
 
 use agent_ebpf::{SwitchCounters, TaskWaits};
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 
 /// An epoch is 2^27 ns, 134 ms.
 const EPOCH_BITS: u64 = 27;
@@ -48,6 +48,35 @@ pub(super) fn wants_stack(counters: &mut SwitchCounters, task: &mut TaskWaits, n
     let affordable = counters.epoch_nanoseconds < 4 * budget;
     counters.over_budget += u64::from(!affordable);
     affordable
+}
+
+/// Whether there is time for the stack of a waker. Which wakers are asked for was decided when their waits began.
+#[inline(always)]
+pub(super) fn affords_waker(counters: &mut SwitchCounters, now: u64) -> bool {
+    // SAFETY: a static in `.rodata`.
+    let budget = unsafe { core::ptr::read_volatile(&raw const STACK_BUDGET) };
+    let epoch = now >> EPOCH_BITS;
+    if counters.epoch != epoch {
+        adapt(counters, budget, epoch);
+    }
+    let affordable = counters.epoch_nanoseconds < 4 * budget;
+    counters.wakers_over_budget += u64::from(!affordable);
+    affordable
+}
+
+/// Counts the time since `began` as gone into a stack.
+#[inline(always)]
+pub(super) fn spend(counters: &mut SwitchCounters, began: u64) {
+    // SAFETY: a helper without arguments.
+    let spent = unsafe { bpf_ktime_get_ns() } - began;
+    counters.stack_nanoseconds += spent;
+    counters.epoch_nanoseconds += spent;
+}
+
+/// Stacks that were taken on this CPU, lost ones included.
+#[inline(always)]
+pub(super) fn records(counters: &SwitchCounters) -> u64 {
+    counters.stacks + counters.stacks_ring_full + counters.wakers + counters.wakers_ring_full
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 //! a task leaves   its entry says when; its stack is taken with a probability that falls as it switches more often
 //! it comes back   the wait is added to its totals; it is told of by itself if its stack was taken or it was long
 //! it ends         its totals are told, and its entry goes
+//! it is woken     who did it, if the wait is one that is told of ([`waking`])
 //! ```
 //!
 //! So totals are exact, and what the sampled stacks stand for can be scaled to them. Entries belong to tasks, not to CPUs: a task
@@ -11,9 +12,14 @@
 
 mod arguments;
 mod budget;
+mod futex;
+mod locks;
 mod task;
+mod waking;
 
-use agent_ebpf::{MAX_KERNEL_FRAMES, SwitchCounters, TaskWaits, Wait, WaitTotal, flag, kind, wait_state};
+use agent_ebpf::{
+    FutexCall, MAX_KERNEL_FRAMES, SwitchCounters, TaskWaits, Wait, WaitTotal, ended, flag, kind, wait_state,
+};
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_get_task_stack, bpf_ktime_get_ns};
@@ -75,7 +81,7 @@ fn on_switch<K: KernelSupport, A: Arguments>(context: &BtfTracePointContext) -> 
     // SAFETY: a helper without arguments.
     let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_ns()) };
     let Some(counters) = SWITCH_COUNTERS.get_ptr_mut(cpu) else { return 0 };
-    // SAFETY: only this program writes the element, only on this CPU, with interrupts off; the agent only reads it.
+    // SAFETY: only this program and the wakings' write the element, only on this CPU, with interrupts off; the agent only reads it.
     let counters = unsafe { &mut *counters };
     counters.switches += 1;
     arrive(A::next(context), counters, cpu, now);
@@ -113,16 +119,36 @@ fn leave<K: KernelSupport, A: Arguments>(
         return;
     };
     counters.begun += 1;
-    entry.left = now;
-    entry.state = task::wait_state(state);
-    entry.sampled = 0;
-    if budget::wants_stack(counters, entry, now) {
+    begin::<K>(entry, task::wait_state(state));
+    let wants_stack = budget::wants_stack(counters, entry, now);
+    // Whoever wakes the task may come while its stack is taken, and wants to know.
+    entry.sampled = u16::from(wants_stack);
+    // SAFETY: a reference. Volatile, and last: a waking that sees it sees what belongs to it (x86 keeps stores in order).
+    unsafe { core::ptr::write_volatile(&raw mut entry.left, now) };
+    if wants_stack {
         take_stack::<K>(
             context,
             counters,
             entry,
             Moment { kind: kind::LEAVE, sequence: 0, timestamp: now, cpu, pid, tid },
         );
+    }
+}
+
+/// A wait of `state` begins: what is known of it, but for its time.
+#[inline(always)]
+fn begin<K: KernelSupport>(entry: &mut TaskWaits, state: u16) {
+    entry.state = state;
+    entry.woken = 0;
+    entry.ended = ended::UNSEEN;
+    entry.waker_sampled = 0;
+    entry.locked = u16::from(entry.lock != 0 && state != wait_state::RUNNABLE);
+    entry.futex = FutexCall::default();
+    if state == wait_state::SLEEP
+        && let Some(call) = futex::waiting::<K>()
+    {
+        entry.state = wait_state::FUTEX;
+        entry.futex = call;
     }
 }
 
@@ -152,19 +178,19 @@ fn take_stack<K: KernelSupport>(
     entry: &mut TaskWaits,
     moment: Moment,
 ) {
-    let Some(mut scratch) = ClaimedScratch::<Scheduler>::claim() else { return };
-    let moment = Moment { sequence: counters.stacks + counters.stacks_ring_full, ..moment };
+    let Some(mut scratch) = ClaimedScratch::<Scheduler>::claim() else {
+        entry.sampled = 0;
+        return;
+    };
+    let moment = Moment { sequence: budget::records(counters), ..moment };
     let body_bytes = sample::fill::<K, _, _>(context, &mut scratch, &moment);
     if scratch.emit(body_bytes) {
         counters.stacks += 1;
-        entry.sampled = 1;
     } else {
         counters.stacks_ring_full += 1;
+        entry.sampled = 0;
     }
-    // SAFETY: a helper without arguments.
-    let spent = unsafe { bpf_ktime_get_ns() } - moment.timestamp;
-    counters.stack_nanoseconds += spent;
-    counters.epoch_nanoseconds += spent;
+    budget::spend(counters, moment.timestamp);
 }
 
 /// Task `next` comes back, if it was ever seen to leave.
@@ -269,11 +295,18 @@ unsafe fn fill_wait(wait: *mut Wait, entry: &TaskWaits, kind: u16, cpu: u32, now
     unsafe {
         (*wait).timestamp = now;
         (*wait).state = entry.state;
-        (*wait).reserved = 0;
+        (*wait).woken = entry.woken;
         (*wait).pid = entry.pid;
         (*wait).tid = entry.tid;
         (*wait).cpu = cpu;
         (*wait).kind = kind;
         (*wait).comm = entry.comm;
+        (*wait).futex = entry.futex;
+        (*wait).waker_pid = entry.waker_pid;
+        (*wait).waker_tid = entry.waker_tid;
+        (*wait).ended = entry.ended;
+        (*wait).waker_sampled = entry.waker_sampled;
+        (*wait).locked = entry.locked;
+        (*wait).reserved = 0;
     }
 }

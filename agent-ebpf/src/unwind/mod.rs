@@ -13,6 +13,7 @@ use agent_ebpf::{Cursor, FRAMES_BYTES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, flag,
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop};
 
+pub(crate) use self::registers::SystemCall;
 use crate::context::Context;
 use crate::record::{ClaimedScratch, ScratchSlot};
 
@@ -65,7 +66,7 @@ pub(crate) fn user_stack<K: KernelSupport, C: Context>(
     cursor.page_key = 0;
     cursor.return_instance = 0;
     cursor.image = image;
-    let mut registers = K::registers();
+    let mut registers = registers::UserRegisters::read(K::registers_at());
     uprobe::straighten(&mut registers, image);
     let started = registers.load(cursor);
     if started {
@@ -75,11 +76,17 @@ pub(crate) fn user_stack<K: KernelSupport, C: Context>(
     finish(scratch, kernel_bytes, &registers)
 }
 
+/// The system call that the current task is in.
+#[inline(always)]
+pub(crate) fn current_system_call<K: KernelSupport>() -> Option<SystemCall> {
+    SystemCall::read(K::registers_at())
+}
+
 /// What a kernel offers to programs. Helpers that a kernel does not know make it refuse a program even where they are never
 /// reached, so there is a program for each.
 pub(crate) trait KernelSupport {
-    /// The current task's user-mode registers.
-    fn registers() -> registers::UserRegisters;
+    /// Where the current task's user-mode registers lie.
+    fn registers_at() -> u64;
     /// Takes steps until the walk ends.
     fn run(slot: ScratchSlot);
 }
@@ -89,8 +96,8 @@ pub(crate) struct Modern;
 
 impl KernelSupport for Modern {
     #[inline(always)]
-    fn registers() -> registers::UserRegisters {
-        registers::UserRegisters::by_helper()
+    fn registers_at() -> u64 {
+        registers::UserRegisters::place_by_helper()
     }
 
     #[inline(always)]
@@ -104,8 +111,8 @@ pub(crate) struct Legacy;
 
 impl KernelSupport for Legacy {
     #[inline(always)]
-    fn registers() -> registers::UserRegisters {
-        registers::UserRegisters::from_task_stack()
+    fn registers_at() -> u64 {
+        registers::UserRegisters::place_in_task_stack()
     }
 
     /// A loop with a fixed bound (5.3+), all of whose iterations the verifier follows: a step of its own function keeps them short.

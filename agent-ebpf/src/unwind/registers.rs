@@ -27,18 +27,18 @@ const COMPAT_CS: u64 = 0x23;
 pub(crate) struct UserRegisters(pt_regs);
 
 impl UserRegisters {
-    /// Those of the current task. Also right when the sample hit user mode: the entry code has saved them in the same place
+    /// Where those of the current task lie. Also right when the sample hit user mode: the entry code has saved them in the same place
     /// (`task_pt_regs`). `bpf_task_pt_regs` came with 5.15.
     #[inline(always)]
-    pub(super) fn by_helper() -> Self {
+    pub(super) fn place_by_helper() -> u64 {
         // SAFETY: helpers that take the current task and return an address.
-        Self::read(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
     }
 
     /// The same without the helper: they lie at the very top of the task's kernel stack (`task_pt_regs` in
     /// `arch/x86/include/asm/processor.h`; 64-bit kernels before 6.9 leave no room above).
     #[inline(always)]
-    pub(super) fn from_task_stack() -> Self {
+    pub(super) fn place_in_task_stack() -> u64 {
         // SAFETY: a helper without arguments; statics in `.rodata`, read volatile so that the initial value is not taken for
         // the final one.
         let (task, stack, size) = unsafe {
@@ -49,11 +49,12 @@ impl UserRegisters {
             )
         };
         let bottom = read_kernel(task + u64::from(stack));
-        Self::read(bottom + u64::from(size) - size_of::<pt_regs>() as u64)
+        bottom + u64::from(size) - size_of::<pt_regs>() as u64
     }
 
+    /// Reads them from where they lie.
     #[inline(always)]
-    fn read(address: u64) -> Self {
+    pub(super) fn read(address: u64) -> Self {
         // SAFETY: plain data.
         let mut registers: pt_regs = unsafe { core::mem::zeroed() };
         // SAFETY: the destination has the size that is passed; the source is read with fault handling.
@@ -118,6 +119,60 @@ impl UserRegisters {
         to[14] = r.r14;
         to[15] = r.r15;
         to[16] = r.rip;
+    }
+}
+
+/// The system call that a task is in: its number, and its first three arguments.
+#[derive(Clone, Copy)]
+pub(crate) struct SystemCall {
+    pub(crate) number: u64,
+    pub(crate) arguments: [u64; 3],
+}
+
+/// What is read of the registers for it: they lie one behind the other (`arch/x86/include/asm/ptrace.h`), so one read is enough.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CallRegisters {
+    dx: u64,
+    si: u64,
+    di: u64,
+    orig_ax: u64,
+    ip: u64,
+    cs: u64,
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    let first = offset_of!(pt_regs, rdx);
+    assert!(offset_of!(pt_regs, rsi) == first + offset_of!(CallRegisters, si));
+    assert!(offset_of!(pt_regs, rdi) == first + offset_of!(CallRegisters, di));
+    assert!(offset_of!(pt_regs, orig_rax) == first + offset_of!(CallRegisters, orig_ax));
+    assert!(offset_of!(pt_regs, rip) == first + offset_of!(CallRegisters, ip));
+    assert!(offset_of!(pt_regs, cs) == first + offset_of!(CallRegisters, cs));
+};
+
+impl SystemCall {
+    /// `futex` of this machine.
+    pub(crate) const FUTEX: u64 = 202;
+
+    /// The one whose registers lie at `place`. What entered the kernel otherwise has a number that no call has (-1). `None` for 32-bit
+    /// tasks, whose numbers are others; for kernel threads, which have no such registers; and for workers of io_uring, which have a
+    /// copy of another task's with the address 0.
+    #[inline(always)]
+    pub(super) fn read(place: u64) -> Option<Self> {
+        let mut registers = CallRegisters { dx: 0, si: 0, di: 0, orig_ax: 0, ip: 0, cs: 0 };
+        let first = place + core::mem::offset_of!(pt_regs, rdx) as u64;
+        // SAFETY: the destination has the size that is passed; the source is read with fault handling.
+        unsafe {
+            bpf_probe_read_kernel(
+                (&raw mut registers).cast(),
+                size_of::<CallRegisters>() as u32,
+                first as *const core::ffi::c_void,
+            );
+        }
+        let CallRegisters { dx, si, di, orig_ax, ip, cs } = registers;
+        let is_usual = cs & USER_MODE == USER_MODE && cs != COMPAT_CS && ip != 0;
+        is_usual.then_some(Self { number: orig_ax, arguments: [di, si, dx] })
     }
 }
 

@@ -90,6 +90,9 @@ fn title(profile: &Profile) -> String {
         ProfileKind::Cpu => "CPU time",
         ProfileKind::OffCpu => "Off-CPU time",
         ProfileKind::PageFaults => "Memory made resident",
+        ProfileKind::OffCpuWakers => "Off-CPU time by who ended it",
+        ProfileKind::Mutex => "Waits for locks",
+        ProfileKind::MutexHolders => "Waits for locks by holder",
     };
     let host = printable(&profile.host);
     let parts = [what, &host, &rfc3339(profile.started), &quantity::length(profile.duration)];

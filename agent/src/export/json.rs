@@ -20,7 +20,7 @@
 //!                  "lines": [{"function": 0, "line": 7}]}],
 //!   "samples": [{"locations": [0], "values": [1, 10101010], "pid": 42, "comm": "app",
 //!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth",
-//!                "state": null, "memory": null}],
+//!                "state": null, "memory": null, "lock": null, "ended": null, "woken": {"pid": 7, "comm": "db"}}],
 //!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10,
 //!                  "balances": true,
 //!                  "lost": {"kernel_skipped": 2, …}, "truncated": {"depth": 1, …},
@@ -199,6 +199,9 @@ struct Sample<'a> {
     truncated: Option<&'static str>,
     state: Option<&'static str>,
     memory: Option<&'static str>,
+    lock: Option<&'static str>,
+    ended: Option<&'static str>,
+    woken: Option<Woken<'a>>,
 }
 
 impl<'a> From<&'a model::Sample> for Sample<'a> {
@@ -212,6 +215,9 @@ impl<'a> From<&'a model::Sample> for Sample<'a> {
             truncated: sample.labels.truncated,
             state: sample.labels.state,
             memory: sample.labels.memory,
+            lock: sample.labels.lock,
+            ended: sample.labels.ended,
+            woken: sample.labels.woken.as_ref().map(|woken| Woken { pid: woken.pid, comm: &woken.comm }),
         }
     }
 }
@@ -241,6 +247,12 @@ impl<'a> From<&'a model::MemoryGrowth> for Growth<'a> {
         let counted = growth.counted.as_ref().map(by_kind);
         Self { pid: growth.pid, comm: &growth.comm, new: growth.is_new, estimated, counted }
     }
+}
+
+#[derive(Serialize)]
+struct Woken<'a> {
+    pid: u32,
+    comm: &'a str,
 }
 
 type Counts = BTreeMap<&'static str, u64>;

@@ -96,6 +96,12 @@ fn labels(labels: &Labels, strings: &mut StringTable) -> Vec<proto::Label> {
     }
     all.extend(labels.state.and_then(|state| text_label("state", state, strings)));
     all.extend(labels.memory.and_then(|memory| text_label("memory", memory, strings)));
+    all.extend(labels.lock.and_then(|lock| text_label("lock", lock, strings)));
+    all.extend(labels.ended.and_then(|ended| text_label("ended", ended, strings)));
+    if let Some(woken) = &labels.woken {
+        all.push(number_label("woken_pid", woken.pid, strings));
+        all.extend(text_label("woken", &woken.comm, strings));
+    }
     all.extend(labels.truncated.and_then(|cause| text_label("truncated", cause, strings)));
     all
 }

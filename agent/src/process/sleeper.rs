@@ -3,9 +3,15 @@
 use std::fs;
 use std::io::IoSliceMut;
 
-use agent_ebpf::{COMM_LEN, wait_state};
+use agent_ebpf::{COMM_LEN, FutexCall, wait_state};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
+
+/// `futex` on this machine.
+#[cfg(target_arch = "x86_64")]
+const FUTEX: &str = "202";
+#[cfg(not(target_arch = "x86_64"))]
+const FUTEX: &str = "98";
 
 /// A page: a read ends before the first that is not there.
 const PAGE: u64 = 4096;
@@ -25,6 +31,8 @@ pub struct Sleeper {
     pub ip: u64,
     /// Its stack pointer there.
     pub sp: u64,
+    /// The futex call that it sleeps in, if it does.
+    pub futex: Option<FutexCall>,
 }
 
 impl Sleeper {
@@ -32,12 +40,14 @@ impl Sleeper {
     /// not be looked at.
     pub fn of(pid: u32, tid: u32) -> Option<Self> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{name}")).ok();
-        let (ip, sp) = position(&read("syscall")?)?;
+        let syscall = read("syscall")?;
+        let (ip, sp) = position(&syscall)?;
         let state = state(&read("stat")?)?;
         let name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
         let mut comm = [0; COMM_LEN];
         comm.iter_mut().zip(name.trim_ascii_end()).for_each(|(to, from)| *to = *from);
-        Some(Self { pid, tid, comm, state, ip, sp })
+        let futex = futex(&syscall).filter(|_| state == wait_state::SLEEP);
+        Some(Self { pid, tid, comm, state, ip, sp, futex })
     }
 
     /// The threads of process `pid`.
@@ -53,6 +63,16 @@ fn position(syscall: &str) -> Option<(u64, u64)> {
     let [.., sp, ip] = words[..] else { return None };
     let number = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     Some((number(ip)?, number(sp)?)).filter(|(ip, sp)| *ip != 0 && *sp != 0)
+}
+
+/// What `futex(2)` was called with.
+fn futex(syscall: &str) -> Option<FutexCall> {
+    let mut words = syscall.split_ascii_whitespace();
+    if words.next()? != FUTEX {
+        return None;
+    }
+    let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    Some(FutexCall { address: argument()?, operation: argument()? as u32, value: argument()? as u32 })
 }
 
 /// The letter behind the name, which is in brackets and may hold brackets.
@@ -91,6 +111,9 @@ mod tests {
     fn positions_are_read() {
         let blocked = "202 0x7f01 0x189 0x0 0x0 0x0 0xffffffff 0x7ffd 0x7f02\n";
         assert_eq!(position(blocked), Some((0x7f02, 0x7ffd)));
+        let call = FutexCall { address: 0x7f01, operation: 0x189, value: 0 };
+        assert_eq!(futex(&blocked.replacen("202", FUTEX, 1)), Some(call));
+        assert_eq!(futex("0 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7f02\n"), None);
         assert_eq!(position("-1 0x7ffd 0x7f02\n"), Some((0x7f02, 0x7ffd)));
         assert_eq!(position("running\n"), None);
         assert_eq!(position("0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n"), None);

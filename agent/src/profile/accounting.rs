@@ -23,17 +23,24 @@ pub enum LostCause {
     TableFull,
     /// The agent read a record that it could not decode, or a sequence number was missing.
     Undecodable,
+    /// It was not seen who ended the wait: the waking came before the switch, or the kernel did not run the program.
+    WakerUnseen,
+    /// The stack that the wait would be charged to was not taken: for want of time or of room in the ring, or because the wait is one of many of
+    /// which none was sampled.
+    StackNotTaken,
 }
 
 impl LostCause {
     /// Every cause, in the order in which reports list them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::KernelSkipped,
         Self::RingFull,
         Self::ScratchBusy,
         Self::CpuReturned,
         Self::TableFull,
         Self::Undecodable,
+        Self::WakerUnseen,
+        Self::StackNotTaken,
     ];
 
     /// The value of the `cause` label in metrics, logs and profiles.
@@ -45,6 +52,8 @@ impl LostCause {
             Self::CpuReturned => "cpu_returned",
             Self::TableFull => "table_full",
             Self::Undecodable => "undecodable",
+            Self::WakerUnseen => "waker_unseen",
+            Self::StackNotTaken => "stack_not_taken",
         }
     }
 }
@@ -90,7 +99,8 @@ impl TruncatedCause {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
     /// How often the timer should have fired, over all CPUs: the event's clock ÷ the period. Of waits: switches of tasks, by the
-    /// kernel's own count. Of page faults: firings of their events, by their counts ÷ their periods, but for those that chance passed over.
+    /// kernel's own count; in profiles that are made from waits, these. Of page faults: firings of their events, by their counts ÷ their
+    /// periods, but for those that chance passed over.
     pub ticks: u64,
     /// Ticks that found the CPU idle; switches from the idle task.
     pub idle: u64,

@@ -125,29 +125,20 @@ fn samples() -> Vec<Sample> {
         values: vec![count, count * PERIOD],
         labels,
     };
-    let app = |truncated| Labels {
-        pid: 42,
-        comm: "app".into(),
-        thread: None,
-        truncated,
-        state: None,
-        memory: None,
-    };
+    let app =
+        |truncated| Labels { pid: 42, comm: "app".into(), thread: None, truncated, ..Labels::default() };
     let worker = Labels {
         pid: 42,
         comm: "app".into(),
         thread: Some(Thread { id: 43, name: "worker 1".into() }),
-        truncated: None,
-        state: None,
-        memory: None,
+        ..Labels::default()
     };
     let other = Labels {
         pid: 7,
         comm: "sh; evil\n".into(),
         thread: None,
         truncated: Some("depth"),
-        state: None,
-        memory: None,
+        ..Labels::default()
     };
     vec![
         sample(&[1, 1, 0], 3, app(None)),

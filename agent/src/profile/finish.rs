@@ -7,9 +7,8 @@ use std::sync::Arc;
 use crate::printable::printable;
 use crate::profile::accounting::{TruncatedCause, UnresolvedReason};
 use crate::profile::fault_window::{FaultLine, FaultWindow};
-use crate::profile::model::{self, FrameKind, Function, Labels, Location, Module, Sample, Thread};
+use crate::profile::model::{self, FrameKind, Function, Labels, Location, Module, Sample, Thread, WokenTask};
 use crate::profile::stack_table::Task;
-use crate::profile::wait_window::{WaitLine, WaitWindow};
 use crate::profile::window::{Counted, Window};
 use crate::symbol::frame::Frame;
 use crate::symbol::resolver::Resolver;
@@ -43,35 +42,37 @@ pub struct Line<'a> {
     pub stack: &'a [u32],
     /// Why the stack is not whole, where it is not.
     pub truncated: Option<TruncatedCause>,
-    /// Why the task did not run, in a window of waits.
-    pub state: Option<&'static str>,
-    /// What a fault made resident, in a window of page faults.
-    pub memory: Option<&'static str>,
+    /// What else is said of it.
+    pub labels: LineLabels<'a>,
     /// How many samples, or waits, it stands for.
     pub count: u64,
     /// One value for each of the profile's sample types.
     pub values: Vec<i64>,
 }
 
+/// What is said of lines in some profiles; as in [`Labels`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LineLabels<'a> {
+    /// Why the task did not run.
+    pub state: Option<&'static str>,
+    /// What a fault made resident.
+    pub memory: Option<&'static str>,
+    /// What kind of lock it waited for.
+    pub lock: Option<&'static str>,
+    /// What ended its wait.
+    pub ended: Option<&'static str>,
+    /// Whose wait it ended.
+    pub woken: Option<&'a Task>,
+}
+
 /// Names everything in `window`. `values` turns a line of the window into the values of its sample.
 pub fn finish(window: &Window, resolver: &Resolver, values: impl Fn(Counted<'_>) -> Vec<i64>) -> Finished {
     let lines = window.counted().map(|line| {
         let Counted { task, stack, truncated, count } = line;
-        let count = count.total();
-        Line { task, stack, truncated, state: None, memory: None, count, values: values(line) }
+        let labels = LineLabels::default();
+        Line { task, stack, truncated, labels, count: count.total(), values: values(line) }
     });
-    finish_lines(window.frames(), lines, resolver)
-}
-
-/// Names everything in a window of waits. The values are the number of waits and their nanoseconds.
-pub fn finish_waits(window: &mut WaitWindow, resolver: &Resolver) -> Finished {
-    let (lines, frames) = window.lines();
-    let lines = lines.into_iter().map(|line| {
-        let WaitLine { task, stack, truncated, state, count, nanoseconds } = line;
-        let values = vec![count.cast_signed(), nanoseconds.cast_signed()];
-        Line { task, stack, truncated, state: Some(state), memory: None, count, values }
-    });
-    finish_lines(frames, lines, resolver)
+    NamedFrames::of(window.frames(), resolver).lay_out(lines)
 }
 
 /// Names everything in a window of page faults. The values are the number of faults and the bytes that they made resident, each
@@ -80,52 +81,85 @@ pub fn finish_faults(window: &FaultWindow, resolver: &Resolver, weight: impl Fn(
     let lines = window.lines(weight).into_iter().map(|line| {
         let FaultLine { task, stack, truncated, memory, samples, faults, bytes } = line;
         let values = vec![faults.round() as i64, bytes.round() as i64];
-        Line { task, stack, truncated, state: None, memory: Some(memory.name()), count: samples, values }
+        let labels = LineLabels { memory: Some(memory.name()), ..LineLabels::default() };
+        Line { task, stack, truncated, labels, count: samples, values }
     });
-    finish_lines(window.frames(), lines, resolver)
+    NamedFrames::of(window.frames(), resolver).lay_out(lines)
 }
 
-/// Names `frames`, and lays out `lines`, which refer to them.
-pub fn finish_lines<'a>(
-    frames: &[Frame],
-    lines: impl Iterator<Item = Line<'a>>,
-    resolver: &Resolver,
-) -> Finished {
-    let mut tables = Tables::default();
-    let frames: Vec<_> = frames
-        .iter()
-        .zip(resolver.resolve_all(frames))
-        .map(|(frame, symbols)| (tables.location(*frame, &symbols), symbols.unresolved))
-        .collect();
-    let mut finished = Finished::default();
-    for line in lines {
-        finished.frames += line.count * line.stack.len() as u64;
-        for index in line.stack {
-            if let (_, Some(reason)) = frames[*index as usize] {
-                finished.unresolved[reason as usize] += line.count;
-            }
-        }
-        if let Some(cause) = line.truncated {
-            finished.truncated[cause as usize] += line.count;
-        }
-        let locations = line.stack.iter().map(|index| frames[*index as usize].0).collect();
-        finished.samples.push(Sample { locations, labels: labels(&line), values: line.values });
+/// A window's frames with their names.
+pub struct NamedFrames<'a> {
+    frames: &'a [Frame],
+    symbols: Vec<Arc<Symbols>>,
+}
+
+impl<'a> NamedFrames<'a> {
+    /// Looks all up.
+    pub fn of(frames: &'a [Frame], resolver: &Resolver) -> Self {
+        Self { frames, symbols: resolver.resolve_all(frames) }
     }
-    // Hash order is not an order: equal windows give equal profiles.
-    finished.samples.sort_by(|a, b| {
-        let by_labels = |labels: &Labels| (labels.pid, labels.thread.as_ref().map(|thread| thread.id));
-        by_labels(&a.labels)
-            .cmp(&by_labels(&b.labels))
-            .then_with(|| b.values.cmp(&a.values))
-            .then_with(|| a.locations.cmp(&b.locations))
-            .then_with(|| a.labels.state.cmp(&b.labels.state))
-            .then_with(|| a.labels.memory.cmp(&b.labels.memory))
-    });
-    Finished {
-        modules: tables.modules.values,
-        functions: tables.functions.values,
-        locations: tables.locations.values,
-        ..finished
+
+    /// The names of the user's functions on `stack`, leaf first, inlined ones too.
+    pub fn user_functions(&self, stack: &[u32]) -> Vec<&str> {
+        let is_user = |index: &&u32| {
+            matches!(self.frames[**index as usize], Frame::User { .. } | Frame::Anonymous { .. })
+        };
+        let names =
+            |index: &u32| self.symbols[*index as usize].frames.iter().map(|frame| frame.function.name());
+        stack.iter().filter(is_user).flat_map(names).collect()
+    }
+
+    /// Lays out `lines`, which refer to these frames. Lines that differ in nothing but their values become one.
+    pub fn lay_out<'l>(&self, lines: impl Iterator<Item = Line<'l>>) -> Finished {
+        let mut tables = Tables::default();
+        let mut locations = HashMap::new();
+        let mut samples: HashMap<(Vec<usize>, Labels), Vec<i64>> = HashMap::new();
+        let mut finished = Finished::default();
+        for line in lines {
+            finished.frames += line.count * line.stack.len() as u64;
+            if let Some(cause) = line.truncated {
+                finished.truncated[cause as usize] += line.count;
+            }
+            let mut stack = Vec::with_capacity(line.stack.len());
+            for index in line.stack.iter().map(|index| *index as usize) {
+                let symbols = &self.symbols[index];
+                if let Some(reason) = symbols.unresolved {
+                    finished.unresolved[reason as usize] += line.count;
+                }
+                let location = || tables.location(self.frames[index], symbols);
+                stack.push(*locations.entry(index).or_insert_with(location));
+            }
+            let values = samples.entry((stack, labels(&line))).or_insert_with(|| vec![0; line.values.len()]);
+            values.iter_mut().zip(&line.values).for_each(|(sum, value)| *sum += value);
+        }
+        let samples = samples.into_iter();
+        finished.samples =
+            samples.map(|((locations, labels), values)| Sample { locations, values, labels }).collect();
+        finished.order(tables)
+    }
+}
+
+impl Finished {
+    fn order(mut self, tables: Tables) -> Self {
+        // Hash order is not an order: equal windows give equal profiles.
+        self.samples.sort_by(|a, b| {
+            let by_labels = |labels: &Labels| (labels.pid, labels.thread.as_ref().map(|thread| thread.id));
+            let rest =
+                |labels: &Labels| (labels.state, labels.memory, labels.lock, labels.ended, labels.truncated);
+            let woken = |labels: &Labels| labels.woken.as_ref().map(|woken| woken.pid);
+            by_labels(&a.labels)
+                .cmp(&by_labels(&b.labels))
+                .then_with(|| b.values.cmp(&a.values))
+                .then_with(|| a.locations.cmp(&b.locations))
+                .then_with(|| rest(&a.labels).cmp(&rest(&b.labels)))
+                .then_with(|| woken(&a.labels).cmp(&woken(&b.labels)))
+        });
+        Self {
+            modules: tables.modules.values,
+            functions: tables.functions.values,
+            locations: tables.locations.values,
+            ..self
+        }
     }
 }
 
@@ -135,8 +169,11 @@ fn labels(line: &Line<'_>) -> Labels {
         comm: line.task.comm.to_string(),
         thread: line.task.thread.as_ref().map(|(id, name)| Thread { id: *id, name: name.to_string() }),
         truncated: line.truncated.map(TruncatedCause::name),
-        state: line.state,
-        memory: line.memory,
+        state: line.labels.state,
+        memory: line.labels.memory,
+        lock: line.labels.lock,
+        ended: line.labels.ended,
+        woken: line.labels.woken.map(|task| WokenTask { pid: task.pid, comm: task.comm.to_string() }),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod finish;
 pub mod model;
 pub mod stack_table;
 pub mod wait_window;
+pub mod waking;
 pub mod window;
 pub mod windows;
 

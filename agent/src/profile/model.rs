@@ -17,6 +17,12 @@ pub enum ProfileKind {
     OffCpu,
     /// Memory that became resident, by the kernel's page faults.
     PageFaults,
+    /// The same by who ended the waits.
+    OffCpuWakers,
+    /// Waits for locks, by who waited.
+    Mutex,
+    /// The same by who held the locks.
+    MutexHolders,
 }
 
 impl ProfileKind {
@@ -26,6 +32,9 @@ impl ProfileKind {
             Self::Cpu => "cpu",
             Self::OffCpu => "offcpu",
             Self::PageFaults => "pagefaults",
+            Self::OffCpuWakers => "offcpu-wakers",
+            Self::Mutex => "mutex",
+            Self::MutexHolders => "mutex-holders",
         }
     }
 }
@@ -219,7 +228,7 @@ impl Sample {
 }
 
 /// Whose stack a sample is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// Process id (kernel: tgid).
     pub pid: u32,
@@ -233,6 +242,21 @@ pub struct Labels {
     pub state: Option<&'static str>,
     /// What a page fault made resident, in a profile of page faults: `anon`, `file`, `shmem`, `unknown` or `unchanged`.
     pub memory: Option<&'static str>,
+    /// What kind of lock the thread waited for, in a profile of locks: `mutex`, `rwlock`, `kernel`, ….
+    pub lock: Option<&'static str>,
+    /// What ended a wait for a lock without a holder's doing: `timer` or `signal`.
+    pub ended: Option<&'static str>,
+    /// Whose wait the stack ended, in a profile of wakers or holders.
+    pub woken: Option<WokenTask>,
+}
+
+/// A process whose wait was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WokenTask {
+    /// Process id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// One thread of a process.

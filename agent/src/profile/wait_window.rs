@@ -1,8 +1,10 @@
-//! A window of waits: how long tasks were off their CPUs, by stack.
+//! A window of waits: how long tasks were off their CPUs, by stack, and who ended that.
 //!
 //! Totals of short waits are exact, and come a task and state at a time; stacks were taken of some of these waits only. When the
 //! window is finished, what each sampled stack stands for is scaled so that a task's stacks add up to its totals. Long waits are
 //! not scaled: each is counted for itself, with its stack or without.
+//!
+//! A wait comes in up to three parts, in any order: the stack with which it began, its end, and the stack of whoever ended it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,11 +13,12 @@ use agent_ebpf::{TaskWaits, WaitTotal, wait_state};
 use crate::process::module::ModuleId;
 use crate::profile::accounting::TruncatedCause;
 use crate::profile::stack_table::{MAP_OVERHEAD, StackTable, Task};
+use crate::profile::waking::{EndedBy, Purpose, WakeSource, Woken};
 use crate::symbol::frame::Frame;
 use crate::table_use::TableUse;
 
 /// The values of the label `state`, by [`wait_state`].
-const STATES: [&str; wait_state::COUNT] = ["runnable", "sleep", "disk", "io", "stopped"];
+const STATES: [&str; wait_state::COUNT] = ["runnable", "sleep", "disk", "io", "stopped", "sleep"];
 
 /// A task's thread id and why it waits: what totals are about.
 type Stratum = (u32, u16);
@@ -29,40 +32,79 @@ pub struct WaitLine<'a> {
     pub stack: &'a [u32],
     /// Why the stack is not whole, where it is not.
     pub truncated: Option<TruncatedCause>,
-    /// Why the task did not run.
-    pub state: &'static str,
+    /// One of [`wait_state`].
+    pub state: u16,
+    /// What the task waited for.
+    pub purpose: Purpose,
+    /// What ended these waits.
+    pub ended: EndedBy,
+    /// Who did, where the stack was taken; also for interrupts, which have a marker.
+    pub waker: Option<WakerLine<'a>>,
     /// Waits.
     pub count: u64,
-    /// How long they were together.
+    /// How long they were together, until the task ran again.
     pub nanoseconds: u64,
+    /// The same until it was woken; 0 where that was not seen.
+    pub blocked: u64,
 }
 
+impl WaitLine<'_> {
+    /// The value of the label `state`.
+    pub fn state_name(&self) -> &'static str {
+        STATES.get(usize::from(self.state)).copied().unwrap_or("sleep")
+    }
+}
+
+/// Who ended the waits of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct WakerLine<'a> {
+    /// The task; an interrupt has a name for one.
+    pub task: &'a Task,
+    /// Indices into [`WaitWindow::frames`], leaf first.
+    pub stack: &'a [u32],
+    /// Why the stack is not whole, where it is not.
+    pub truncated: Option<TruncatedCause>,
+}
+
+/// Whose stack, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Key {
-    stratum: Stratum,
+struct Place {
     task: u32,
     stack: u32,
     truncated: Option<TruncatedCause>,
 }
 
-/// Waits with one stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key {
+    stratum: Stratum,
+    place: Place,
+    purpose: Purpose,
+    ended: EndedBy,
+    waker: Option<Place>,
+}
+
+/// Waits with one stack, one purpose and one end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Waits {
-    /// Long ones, and how long.
+    /// Long ones, and how long,
     long: WaitTotal,
+    /// of that until they were woken.
+    long_blocked: u64,
     /// Short ones whose stack was taken, each as often as the probability of that says,
     sampled: f64,
     /// the sum of the squares of that,
     squares: f64,
-    /// and their nanoseconds.
+    /// their nanoseconds,
     sampled_nanoseconds: f64,
+    /// and those until they were woken.
+    sampled_blocked: f64,
 }
 
 /// A wait of which one half is known.
 #[derive(Clone, Copy, Debug)]
 enum Half {
     /// The stack with which it began.
-    Stack { task: u32, stack: u32, truncated: Option<TruncatedCause> },
+    Stack(Place),
     /// Its end.
     End(EndedWait),
 }
@@ -78,6 +120,10 @@ pub struct EndedWait {
     pub every: u32,
     /// Whether it is not in its task's totals.
     pub is_long: bool,
+    /// What the task waited for.
+    pub purpose: Purpose,
+    /// How it was woken; `None`: it goes on.
+    pub woken: Option<Woken>,
 }
 
 /// Waits of one window, within a byte budget.
@@ -86,6 +132,10 @@ pub struct WaitWindow {
     stacks: StackTable,
     /// By thread id and beginning.
     halves: HashMap<(u32, u64), Half>,
+    /// Wakers of whose waits the end is still to come, by the waker's thread id and the time.
+    wakers: HashMap<(u32, u64), (WakeSource, Place)>,
+    /// Waits whose waker's stack is still to come, likewise; each with its thread id.
+    unwoken: HashMap<(u32, u64), (u32, EndedWait, Place)>,
     waits: HashMap<Key, Waits>,
     totals: BTreeMap<Stratum, WaitTotal>,
     /// Whose the totals are: the number of the task.
@@ -95,8 +145,8 @@ pub struct WaitWindow {
 impl WaitWindow {
     /// An empty window that may take `budget` bytes. Beyond it, waits are counted without their stacks.
     pub fn new(budget: usize) -> Self {
-        let (halves, waits, totals, tasks) = Default::default();
-        Self { stacks: StackTable::new(budget), halves, waits, totals, tasks }
+        let (halves, wakers, unwoken, waits, totals, tasks) = Default::default();
+        Self { stacks: StackTable::new(budget), halves, wakers, unwoken, waits, totals, tasks }
     }
 
     /// Distinct frames, by the index that stacks use.
@@ -112,28 +162,44 @@ impl WaitWindow {
         stack: &[Frame],
         truncated: Option<TruncatedCause>,
     ) {
-        let (stack, truncated) = self.stacks.stack(stack, truncated);
-        let task = self.stacks.task(task);
+        let place = self.place(task, stack, truncated);
         match self.halves.remove(&(tid, began)) {
-            Some(Half::End(end)) => self.join(tid, end, task, stack, truncated),
-            _ => self.keep((tid, began), Half::Stack { task, stack, truncated }),
+            Some(Half::End(end)) => self.join(tid, end, place),
+            _ => self.keep((tid, began), Half::Stack(place)),
         }
     }
 
     /// The wait of thread `tid` that began at `began` with a stack is over.
     pub fn add_end(&mut self, (tid, began): (u32, u64), end: EndedWait) {
         match self.halves.remove(&(tid, began)) {
-            Some(Half::Stack { task, stack, truncated }) => self.join(tid, end, task, stack, truncated),
+            Some(Half::Stack(place)) => self.join(tid, end, place),
             _ => self.keep((tid, began), Half::End(end)),
         }
+    }
+
+    /// Thread `tid` woke another one at `woken` with `stack`, if it was not an interrupt.
+    pub fn add_waker(
+        &mut self,
+        at: (u32, u64),
+        source: WakeSource,
+        task: &Task,
+        stack: &[Frame],
+        truncated: Option<TruncatedCause>,
+    ) {
+        let place = if source.is_interrupt() { self.interrupt() } else { self.place(task, stack, truncated) };
+        if let Some((tid, end, sleeper)) = self.unwoken.remove(&at) {
+            self.count(tid, end, sleeper, Some((source, place)));
+            return;
+        }
+        charge_growth(&mut self.stacks, &self.wakers);
+        self.wakers.insert(at, (source, place));
     }
 
     /// A long wait of thread `tid` without a stack of its own is over; `kernel` is where it waited.
     pub fn add_without_stack(&mut self, tid: u32, end: EndedWait, task: &Task, kernel: &[Frame]) {
         let stack: Vec<Frame> = kernel.iter().copied().chain([Frame::StackNotSampled]).collect();
-        let (stack, truncated) = self.stacks.stack(&stack, None);
-        let task = self.stacks.task(task);
-        self.join(tid, end, task, stack, truncated);
+        let place = self.place(task, &stack, None);
+        self.join(tid, end, place);
     }
 
     /// Adds the short waits of a thread, which has ended or is still there when the window ends.
@@ -153,15 +219,20 @@ impl WaitWindow {
     /// Adds the wait of a task that is still off its CPU when the window ends, at `now`.
     pub fn add_unended(&mut self, task: &TaskWaits, whose: &Task, now: u64) {
         let TaskWaits { tid, left, state, .. } = *task;
-        let end = EndedWait { state, lasted: now.saturating_sub(left), every: 1, is_long: true };
+        let lasted = now.saturating_sub(left);
+        let purpose = Purpose::of(state, &task.futex, task.locked);
+        let end = EndedWait { state, lasted, every: 1, is_long: true, purpose, woken: None };
         match self.halves.remove(&(tid, left)) {
-            Some(Half::Stack { task, stack, truncated }) => self.join(tid, end, task, stack, truncated),
+            Some(Half::Stack(place)) => self.join(tid, end, place),
             _ => self.add_without_stack(tid, end, whose, &[]),
         }
     }
 
     /// Every line, with sampled stacks scaled to the totals, and the frames that they refer to. What no stack stands for has a marker.
     pub fn lines(&mut self) -> (Vec<WaitLine<'_>>, &[Frame]) {
+        for (_, (tid, end, place)) in std::mem::take(&mut self.unwoken) {
+            self.count(tid, end, place, None);
+        }
         self.mark_unsampled();
         let stacks = self.halves.values().filter(|half| matches!(half, Half::Stack { .. })).count();
         tracing::debug!(stacks, ends = self.halves.len() - stacks, "halves of waits without the other");
@@ -185,18 +256,29 @@ impl WaitWindow {
             let sum = sums.get(&key.stratum).copied().unwrap_or_default();
             let rest = rest.entry(key.stratum).or_default();
             let count = waits.long.count + share(total.count, waits.sampled, sum.0, &mut rest.0);
-            let nanoseconds = waits.long.nanoseconds
-                + share(total.nanoseconds, waits.sampled_nanoseconds, sum.1, &mut rest.1);
+            let short = share(total.nanoseconds, waits.sampled_nanoseconds, sum.1, &mut rest.1);
+            let nanoseconds = waits.long.nanoseconds + short;
             if count == 0 && nanoseconds == 0 {
                 continue;
             }
+            let blocked = share(short, waits.sampled_blocked, waits.sampled_nanoseconds, &mut 0.0);
+            let Place { task, stack, truncated } = key.place;
+            let waker = key.waker.map(|waker| WakerLine {
+                task: self.stacks.task_of(waker.task),
+                stack: self.stacks.stack_of(waker.stack),
+                truncated: waker.truncated,
+            });
             lines.push(WaitLine {
-                task: self.stacks.task_of(key.task),
-                stack: self.stacks.stack_of(key.stack),
-                truncated: key.truncated,
-                state: STATES.get(usize::from(key.stratum.1)).copied().unwrap_or("sleep"),
+                task: self.stacks.task_of(task),
+                stack: self.stacks.stack_of(stack),
+                truncated,
+                state: key.stratum.1,
+                purpose: key.purpose,
+                ended: key.ended,
+                waker,
                 count,
                 nanoseconds,
+                blocked: waits.long_blocked + blocked,
             });
         }
         (lines, self.stacks.frames())
@@ -210,31 +292,67 @@ impl WaitWindow {
     /// How full the window is.
     pub fn table_use(&self) -> TableUse {
         let (bytes, budget) = (self.stacks.bytes(), self.stacks.budget());
-        TableUse { name: "waits' window", entries: self.waits.len() + self.halves.len(), bytes, budget }
+        let entries = self.waits.len() + self.halves.len() + self.wakers.len() + self.unwoken.len();
+        TableUse { name: "waits' window", entries, bytes, budget }
+    }
+
+    fn place(&mut self, task: &Task, stack: &[Frame], truncated: Option<TruncatedCause>) -> Place {
+        let (stack, truncated) = self.stacks.stack(stack, truncated);
+        Place { task: self.stacks.task(task), stack, truncated }
+    }
+
+    /// What stands for interrupts in place of a task and its stack.
+    fn interrupt(&mut self) -> Place {
+        let task = Task { pid: 0, comm: "[interrupt]".into(), thread: None };
+        self.place(&task, &[Frame::Interrupt], None)
     }
 
     fn keep(&mut self, at: (u32, u64), half: Half) {
-        const EACH: usize = size_of::<((u32, u64), Half)>() + MAP_OVERHEAD;
-        // Room is kept by the most that there were at once.
-        if self.halves.len() == self.halves.capacity() {
-            self.stacks.charge(self.halves.capacity().max(4) * EACH);
-        }
+        charge_growth(&mut self.stacks, &self.halves);
         self.halves.insert(at, half);
     }
 
-    fn join(&mut self, tid: u32, end: EndedWait, task: u32, stack: u32, truncated: Option<TruncatedCause>) {
-        let key = Key { stratum: (tid, end.state), task, stack, truncated };
+    /// A wait's stack and its end are there; the stack of whoever ended it may be still to come.
+    fn join(&mut self, tid: u32, end: EndedWait, place: Place) {
+        let waker = match end.woken {
+            Some(Woken { by: EndedBy::Idle, .. }) => Some((WakeSource::Interrupt, self.interrupt())),
+            Some(Woken { waker, time, has_stack: true, .. }) => {
+                let Some(known) = self.wakers.remove(&(waker, time)) else {
+                    charge_growth(&mut self.stacks, &self.unwoken);
+                    self.unwoken.insert((waker, time), (tid, end, place));
+                    return;
+                };
+                Some(known)
+            }
+            _ => None,
+        };
+        self.count(tid, end, place, waker);
+    }
+
+    fn count(&mut self, tid: u32, end: EndedWait, place: Place, waker: Option<(WakeSource, Place)>) {
+        let by = end.woken.map_or(EndedBy::Nothing, |woken| woken.by);
+        let key = Key {
+            stratum: (tid, end.state),
+            place,
+            purpose: end.purpose,
+            ended: waker.map_or(by, |(source, _)| by.seen_as(source)),
+            waker: waker.map(|(_, place)| place),
+        };
         let waits = self.waits.entry(key).or_insert_with(|| {
             self.stacks.charge(size_of::<(Key, Waits)>() + MAP_OVERHEAD);
             Waits::default()
         });
+        let blocked = end.woken.map_or(0, |woken| woken.blocked);
         if end.is_long {
             waits.long.count += 1;
             waits.long.nanoseconds += end.lasted;
+            waits.long_blocked += blocked;
         } else {
-            waits.sampled += f64::from(end.every);
-            waits.squares += f64::from(end.every) * f64::from(end.every);
-            waits.sampled_nanoseconds += f64::from(end.every) * end.lasted as f64;
+            let weight = f64::from(end.every);
+            waits.sampled += weight;
+            waits.squares += weight * weight;
+            waits.sampled_nanoseconds += weight * end.lasted as f64;
+            waits.sampled_blocked += weight * blocked as f64;
         }
     }
 
@@ -247,10 +365,19 @@ impl WaitWindow {
         for stratum in missing {
             let (stack, truncated) = self.stacks.stack(&[Frame::StackNotSampled], None);
             let task = self.tasks.get(&stratum.0).copied().unwrap_or_default();
-            let waits = self.waits.entry(Key { stratum, task, stack, truncated }).or_default();
+            let place = Place { task, stack, truncated };
+            let (purpose, ended) = (Purpose::Unknown, EndedBy::NotLookedAt);
+            let waits = self.waits.entry(Key { stratum, place, purpose, ended, waker: None }).or_default();
             waits.sampled += 1.0;
             waits.sampled_nanoseconds += 1.0;
         }
+    }
+}
+
+/// Counts the room that another entry of `map` will take. Room is kept by the most that there were at once.
+fn charge_growth<K, V>(stacks: &mut StackTable, map: &HashMap<K, V>) {
+    if map.len() == map.capacity() {
+        stacks.charge(map.capacity().max(4) * (size_of::<(K, V)>() + MAP_OVERHEAD));
     }
 }
 
@@ -279,7 +406,14 @@ mod tests {
     }
 
     fn short(lasted: u64, every: u32) -> EndedWait {
-        EndedWait { state: wait_state::SLEEP, lasted, every, is_long: false }
+        EndedWait {
+            state: wait_state::SLEEP,
+            lasted,
+            every,
+            is_long: false,
+            purpose: Purpose::Unknown,
+            woken: None,
+        }
     }
 
     fn totals(count: u64, nanoseconds: u64) -> [WaitTotal; wait_state::COUNT] {
@@ -312,7 +446,7 @@ mod tests {
     #[test]
     fn long_waits_are_not_scaled() {
         let mut window = WaitWindow::new(1 << 20);
-        let long = EndedWait { state: wait_state::SLEEP, lasted: 2_000_000_000, every: 64, is_long: true };
+        let long = EndedWait { is_long: true, ..short(2_000_000_000, 64) };
         window.add_stack((7, 1), &task(1), &stack(10), None);
         window.add_end((7, 1), long);
         window.add_without_stack(7, long, &task(1), &stack(20));
@@ -352,5 +486,47 @@ mod tests {
         window.add_unended(&waits(8, 2000), &task(1), 5000);
         assert_eq!(sums(&mut window), (2, 7000));
         assert_eq!(window.frames().len(), 2);
+    }
+
+    /// The three parts of a wait join in any order; the waker's stack goes with the wait that it ended, and says what it was.
+    #[test]
+    fn wakers_join_in_any_order() {
+        let woken = Woken { by: EndedBy::Futex, waker: 9, time: 80, blocked: 79, has_stack: true };
+        let end = EndedWait { woken: Some(woken), ..short(100, 2) };
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut window = WaitWindow::new(1 << 20);
+            for part in order {
+                match part {
+                    0 => window.add_stack((7, 1), &task(1), &stack(10), None),
+                    1 => window.add_end((7, 1), end),
+                    _ => window.add_waker((9, 80), WakeSource::Task, &task(2), &stack(20), None),
+                }
+            }
+            window.add_totals(7, &task(1), &totals(10, 1000));
+            let (lines, frames) = window.lines();
+            let [line] = &lines[..] else { panic!("one line") };
+            assert_eq!((line.count, line.nanoseconds, line.blocked), (10, 1000, 790), "{order:?}");
+            let waker = line.waker.expect("it is known");
+            assert_eq!((line.ended, waker.task.pid), (EndedBy::Futex, 2));
+            assert_eq!(frames[waker.stack[0] as usize], Frame::Kernel { address: 20 });
+        }
+    }
+
+    /// An interrupt that hit a task is not that task's doing, even inside futex(2); a waker whose stack does not come is none.
+    #[test]
+    fn interrupts_are_no_tasks() {
+        let woken = |waker| Woken { by: EndedBy::Futex, waker, time: 80, blocked: 79, has_stack: true };
+        let mut window = WaitWindow::new(1 << 20);
+        for (tid, waker) in [(7, 9), (8, 10)] {
+            window.add_stack((tid, 1), &task(1), &stack(10), None);
+            window.add_end((tid, 1), EndedWait { woken: Some(woken(waker)), ..short(100, 1) });
+            window.add_totals(tid, &task(1), &totals(1, 100));
+        }
+        window.add_waker((9, 80), WakeSource::Timer, &task(2), &stack(20), None);
+        let (lines, frames) = window.lines();
+        let found: Vec<_> =
+            lines.iter().map(|line| (line.ended, line.waker.map(|waker| waker.stack))).collect();
+        let marker = frames.iter().position(|frame| *frame == Frame::Interrupt).expect("a marker") as u32;
+        assert_eq!(found, [(EndedBy::Timer, Some(&[marker][..])), (EndedBy::Futex, None)]);
     }
 }

@@ -9,4 +9,5 @@ pub mod offcpu;
 mod pending;
 pub mod probe;
 mod stack;
+pub mod wait_profiles;
 pub mod walk_tally;

@@ -1,4 +1,4 @@
-//! The off-CPU profiler: every switch of tasks is timed in the kernel.
+//! Off-CPU and mutex profilers: every switch of tasks is timed in the kernel, and who ends waits is looked for.
 //!
 //! How many switches there were is known from outside the program: the kernel counts them itself.
 
@@ -17,7 +17,7 @@ use crate::process::sleeper::Sleeper;
 /// Nanoseconds from which on a wait is told of by itself: one that people would look for.
 pub const LONG_WAIT: u64 = 20_000_000;
 /// Bytes that a task costs in the kernel: its entry, the hash table's part, and what allocators round up.
-const TASK_BYTES: u64 = 192;
+const TASK_BYTES: u64 = 272;
 /// Tasks that are known at least.
 const FEWEST_TASKS: u64 = 64;
 
@@ -65,7 +65,7 @@ impl SelectedPids {
 
 /// A running off-CPU profiler.
 pub struct OffCpuProfiler {
-    attached: AttachedSwitches,
+    attached: [Option<AttachedSwitches>; 2],
     tasks: Arc<TaskTable>,
     counters: CounterMap<SwitchCounters>,
     /// The kernel's count when the program was attached.
@@ -104,10 +104,17 @@ impl SwitchLedger {
 }
 
 impl OffCpuProfiler {
-    /// Loads the program and lets it run.
-    pub fn start(programs: &mut Programs) -> Result<Self, OffCpuError> {
+    /// Loads the programs and lets them run; with `kernel_locks` also those that tell waits for the kernel's own locks, where the
+    /// kernel can.
+    pub fn start(programs: &mut Programs, kernel_locks: bool) -> Result<Self, OffCpuError> {
         let (tasks, counters) = (Arc::new(programs.take_task_table()?), programs.take_switch_counters()?);
-        let attached = programs.attach_switches()?;
+        let locks = if kernel_locks { programs.attach_kernel_locks()? } else { None };
+        if kernel_locks && locks.is_none() {
+            tracing::warn!(
+                "this kernel (before 5.19) does not tell of its own locks: none is in the mutex profile"
+            );
+        }
+        let attached = [Some(programs.attach_switches()?), locks];
         let switches = cpu_time::context_switches().map_err(OffCpuError::Switches)?;
         Ok(Self { attached, tasks, counters, switches })
     }
@@ -148,6 +155,11 @@ fn sum(all: impl Iterator<Item = SwitchCounters>) -> SwitchCounters {
         stacks_ring_full: sum.stacks_ring_full + cpu.stacks_ring_full,
         over_budget: sum.over_budget + cpu.over_budget,
         waits_ring_full: sum.waits_ring_full + cpu.waits_ring_full,
+        early: sum.early + cpu.early,
+        wakings: sum.wakings + cpu.wakings,
+        wakers: sum.wakers + cpu.wakers,
+        wakers_ring_full: sum.wakers_ring_full + cpu.wakers_ring_full,
+        wakers_over_budget: sum.wakers_over_budget + cpu.wakers_over_budget,
         stack_nanoseconds: sum.stack_nanoseconds + cpu.stack_nanoseconds,
         ..sum
     })

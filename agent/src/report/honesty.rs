@@ -92,6 +92,8 @@ fn explain_loss(cause: LostCause) -> &'static str {
         LostCause::ScratchBusy => "the sampler interrupted itself",
         LostCause::CpuReturned => "a CPU came online, and was not sampled at once",
         LostCause::Undecodable => "records could not be read",
+        LostCause::WakerUnseen => "who ended a wait was not seen",
+        LostCause::StackNotTaken => "no stack was taken, to stay within --offcpu-budget",
     }
 }
 

@@ -50,6 +50,9 @@ pub fn write_top(profile: &Profile, out: &mut dyn Write, options: &TableOptions)
     let heading = match profile.kind {
         ProfileKind::Cpu => "CPU",
         ProfileKind::OffCpu => "OFF CPU",
+        ProfileKind::OffCpuWakers => "ENDED",
+        ProfileKind::Mutex => "WAITED",
+        ProfileKind::MutexHolders => "HELD UP",
         ProfileKind::PageFaults => "MEMORY",
     };
     let of_what = if profile.kind == ProfileKind::PageFaults { "memory" } else { "time" };
@@ -88,6 +91,9 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
         ProfileKind::Cpu => "CPU profile",
         ProfileKind::OffCpu => "Off-CPU profile",
         ProfileKind::PageFaults => "Page-fault profile",
+        ProfileKind::OffCpuWakers => "Profile of who ended waits",
+        ProfileKind::Mutex => "Profile of waits for locks",
+        ProfileKind::MutexHolders => "Profile of who held locks",
     };
     let host = match printable(&profile.host) {
         host if host.is_empty() => String::new(),
@@ -108,6 +114,13 @@ fn write_header(profile: &Profile, value: ValueType, rows: &Rows<'_>, out: &mut 
         ProfileKind::OffCpu => format!("{total} off the CPUs in {processes}{}", average("threads waiting")),
         ProfileKind::PageFaults => {
             format!("{total} made resident in {processes}, by {} page faults", profile.total(0))
+        }
+        ProfileKind::OffCpuWakers => {
+            format!("{total} of waits ended by {processes}{}", average("threads waiting"))
+        }
+        ProfileKind::Mutex => format!("{total} of waits in {processes}{}", average("threads waiting")),
+        ProfileKind::MutexHolders => {
+            format!("{total} of waits for {processes}{}", average("threads waiting"))
         }
     };
     writeln!(out, "{}", wrap(&measured, rows.width, 2))

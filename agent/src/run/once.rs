@@ -8,16 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::ProfileArgs;
+use crate::cli::{FutexClasses, ProfileArgs, ProfilerName};
 use crate::kernel::programs::Selection;
 use crate::metrics::SelfMetrics;
 use crate::process::module::ModuleTable;
 use crate::profile::accounting::Accounting;
-use crate::profile::finish::{Finished, finish, finish_faults, finish_waits};
+use crate::profile::finish::{Finished, NamedFrames, finish, finish_faults};
 use crate::profile::model::{Profile, ProfileKind, ValueType};
 use crate::profile::wait_window::WaitWindow;
 use crate::profiler::collector::monotonic_now;
 use crate::profiler::offcpu::SwitchLedger;
+use crate::profiler::wait_profiles;
 use crate::report::table;
 use crate::run::books;
 use crate::run::error::RunError;
@@ -79,7 +80,7 @@ pub async fn run(
     log_unwinding(&gathered);
     warn_of_lost_events(&gathered);
     let about = About { started, duration, host: host_name() };
-    let profiles = profiles(gathered, &resolver, &about);
+    let profiles = profiles(gathered, &resolver, &about, args);
     tracing::debug!(debug_files = ?resolver.debug_files().counts(), memory = ?resolver.memory_use(), "names");
     log_metrics(metrics)?;
     deliver(&profiles, &output)
@@ -92,13 +93,13 @@ struct About {
     host: String,
 }
 
-fn profiles(mut gathered: Gathered, resolver: &Resolver, about: &About) -> Vec<Profile> {
+fn profiles(mut gathered: Gathered, resolver: &Resolver, about: &About, args: &ProfileArgs) -> Vec<Profile> {
     let mut profiles = Vec::new();
     if gathered.samples_cpus {
         profiles.push(cpu_profile(&gathered, resolver, about));
     }
     if let Some(waits) = gathered.waits.take() {
-        profiles.push(offcpu_profile(&mut gathered.windows.offcpu, &waits, resolver, about));
+        profiles.extend(wait_profiles(&mut gathered.windows.offcpu, &waits, resolver, about, args));
     }
     if let Some(faults) = gathered.faults.take() {
         profiles.push(fault_profile(&gathered, &faults, resolver, about));
@@ -140,21 +141,41 @@ fn cpu_profile(gathered: &Gathered, resolver: &Resolver, about: &About) -> Profi
     lay_out(ProfileKind::Cpu, about, types, period as i64, finished, accounting)
 }
 
-fn offcpu_profile(
+/// The profiles that are made from waits: for each profiler that was asked for, who waited and who ended that.
+fn wait_profiles(
     window: &mut WaitWindow,
     ledger: &SwitchLedger,
     resolver: &Resolver,
     about: &About,
-) -> Profile {
+    args: &ProfileArgs,
+) -> Vec<Profile> {
     tracing::debug!(switches = ledger.switches, counters = ?ledger.counters, tasks = ledger.tasks.len(), "switches");
-    let finished = finish_waits(window, resolver);
-    let accounting = books::balance_waits(ledger, &finished);
+    let (lines, frames) = window.lines();
+    let named = NamedFrames::of(frames, resolver);
     // Every wait is timed, so there is no period.
-    lay_out(ProfileKind::OffCpu, about, OFFCPU_TYPES, 1, finished, accounting)
+    let lay_out = |kind, types, (finished, books)| lay_out(kind, about, types, 1, finished, books);
+    let mut profiles = Vec::new();
+    if args.profilers.contains(&ProfilerName::Offcpu) {
+        let finished = wait_profiles::offcpu(&lines, &named);
+        let books = books::balance_waits(ledger, &finished);
+        profiles.push(lay_out(ProfileKind::OffCpu, OFFCPU_TYPES, (finished, books)));
+        let wakers = wait_profiles::wakers(&lines, &named);
+        profiles.push(lay_out(ProfileKind::OffCpuWakers, OFFCPU_TYPES, wakers));
+    }
+    if args.profilers.contains(&ProfilerName::Mutex) {
+        let all = args.futex_classes == FutexClasses::All;
+        let waiters = wait_profiles::mutex(&lines, &named, all);
+        profiles.push(lay_out(ProfileKind::Mutex, MUTEX_TYPES, waiters));
+        let holders = wait_profiles::mutex_holders(&lines, &named, all);
+        profiles.push(lay_out(ProfileKind::MutexHolders, MUTEX_TYPES, holders));
+    }
+    profiles
 }
 
 /// What an off-CPU profile counts.
 const OFFCPU_TYPES: [(&str, &str); 2] = [("switches", "count"), ("off_cpu", "nanoseconds")];
+/// What a profile of locks counts: as in Go's.
+const MUTEX_TYPES: [(&str, &str); 2] = [("contentions", "count"), ("delay", "nanoseconds")];
 
 fn lay_out(
     kind: ProfileKind,
@@ -184,8 +205,9 @@ fn lay_out(
 
 fn deliver(profiles: &[Profile], output: &Output) -> Result<(), RunError> {
     if !output.leaves_stdout() {
-        return ignore_closed_pipe(profiles.iter().try_for_each(|profile| output.write(profile).map(drop)))
-            .map_err(RunError::failed);
+        // One profiler runs. Of its profiles the first is what was asked for.
+        let first = profiles.first().map_or(Ok(()), |profile| output.write(profile).map(drop));
+        return ignore_closed_pipe(first).map_err(RunError::failed);
     }
     let stdout = io::stdout();
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -115,7 +115,7 @@ impl Session {
         let sizes = Sizes {
             ring_bytes,
             probes: !probes.is_empty(),
-            switches: wants(ProfilerName::Offcpu)
+            switches: (wants(ProfilerName::Offcpu) || wants(ProfilerName::Mutex))
                 .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0)),
             faults: wants(ProfilerName::Memory).then(|| FaultSampling::around(args.pagefault_period)),
             possible_cpus,
@@ -169,11 +169,16 @@ impl Session {
         let selected = SelectedPids::of(selection);
         let samples_cpus = wants(ProfilerName::Cpu);
         let online = sampled_cpus(samples_cpus.then_some(&cpu), faults.as_ref()).unwrap_or(online);
-        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs)).transpose();
+        let locks = wants(ProfilerName::Mutex);
+        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs, locks)).transpose();
         let offcpu = offcpu.map_err(RunError::failed)?;
         if let Some(offcpu) = &offcpu {
             collector.read_stacks_of(offcpu.tasks());
-            tracing::info!("registered profiler: offcpu");
+        }
+        for (profiler, name) in [(ProfilerName::Offcpu, "offcpu"), (ProfilerName::Mutex, "mutex")] {
+            if wants(profiler) {
+                tracing::info!("registered profiler: {name}");
+            }
         }
         let session = Self {
             programs,

@@ -45,6 +45,8 @@ pub enum Frame {
     StackTableFull,
     /// Stands for a user stack that was not taken: of many waits of a task, only some have theirs taken.
     StackNotSampled,
+    /// Stands for an interrupt: no task did what is told of.
+    Interrupt,
 }
 
 /// As derived, in fewer steps: the caches of names hash each frame several times.
@@ -61,6 +63,7 @@ impl Hash for Frame {
             Self::UnknownProcess => (0, 4),
             Self::StackTableFull => (0, 5),
             Self::StackNotSampled => (0, 6),
+            Self::Interrupt => (0, 7),
         };
         state.write_u64(offset);
         state.write_u64(rest);
@@ -107,9 +110,11 @@ impl Frame {
             Self::Kernel { address } => (FrameSubject::None, address),
             Self::User { module, file_offset, .. } => (FrameSubject::Module(module), file_offset),
             Self::Anonymous { pid, address, .. } => (FrameSubject::Process(pid), address),
-            Self::Unmapped | Self::UnknownProcess | Self::StackTableFull | Self::StackNotSampled => {
-                (FrameSubject::None, 0)
-            }
+            Self::Unmapped
+            | Self::UnknownProcess
+            | Self::StackTableFull
+            | Self::StackNotSampled
+            | Self::Interrupt => (FrameSubject::None, 0),
         };
         FramePlace { subject, offset }
     }

@@ -103,7 +103,8 @@ impl Naming {
             | Frame::Unmapped
             | Frame::UnknownProcess
             | Frame::StackTableFull
-            | Frame::StackNotSampled => None,
+            | Frame::StackNotSampled
+            | Frame::Interrupt => None,
         }
     }
 
@@ -317,6 +318,7 @@ impl Naming {
             }
             Frame::StackTableFull => Symbols::marker("[stack table full]", None),
             Frame::StackNotSampled => Symbols::marker("[stack not sampled]", None),
+            Frame::Interrupt => Symbols::marker("[interrupt]", None),
             Frame::Unmapped => Symbols::marker("[unmapped]", Some(UnresolvedReason::Unmapped)),
             Frame::UnknownProcess | Frame::User { .. } => {
                 Symbols::marker("[unknown]", Some(UnresolvedReason::UnknownProcess))

@@ -19,6 +19,7 @@ pub(crate) mod running;
 pub(crate) mod session;
 pub(crate) mod stripped;
 pub(crate) mod uretprobe;
+pub(crate) mod waiting;
 pub(crate) mod workload;
 
 use std::fs::File;

@@ -84,6 +84,17 @@ pub(crate) struct Sample {
     pub(crate) state: Option<String>,
     /// What a page fault made resident.
     pub(crate) memory: Option<String>,
+    /// What kind of lock it waited for.
+    pub(crate) lock: Option<String>,
+    /// What ended its wait for it.
+    pub(crate) ended: Option<String>,
+    /// Whose wait the stack ended.
+    pub(crate) woken: Option<Woken>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Woken {
+    pub(crate) pid: u32,
 }
 
 #[derive(Deserialize)]

@@ -86,7 +86,7 @@ fn the_tables_have_their_shape() {
         value["samples"][2],
         json!({"locations": [2, 1, 0], "values": [1, 10_000_000], "pid": 42, "comm": "app",
                "thread": {"id": 43, "name": "worker 1"}, "truncated": null,
-               "state": null, "memory": null})
+               "state": null, "memory": null, "lock": null, "ended": null, "woken": null})
     );
     assert_eq!(value["samples"][5]["truncated"], "depth");
     assert_eq!(value["samples"][5]["comm"], "sh; evil\n", "names are not altered");
@@ -101,7 +101,7 @@ fn the_books_have_their_shape() {
         json!({
             "ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10, "balances": true,
             "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "cpu_returned": 0, "table_full": 0,
-                     "undecodable": 0},
+                     "undecodable": 0, "waker_unseen": 0, "stack_not_taken": 0},
             "truncated": {"depth": 1, "slice": 0, "unwind": 0, "budget": 0, "compat": 0, "stack_table_full": 0},
             "frames": 23,
             "unresolved": {"stripped": 1, "gone": 0, "unreadable": 0, "malformed": 0, "over_budget": 0,

@@ -290,9 +290,8 @@ impl Random {
                 pid: self.next() as u32,
                 comm: self.name(),
                 thread: self.chance(2).then(|| Thread { id: self.next() as u32, name: self.name() }),
-                state: None,
-                memory: None,
                 truncated: self.chance(3).then_some("unwind"),
+                ..Labels::default()
             },
         }
     }

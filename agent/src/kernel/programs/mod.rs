@@ -76,6 +76,7 @@ pub struct Programs {
     ebpf: Ebpf,
     variant: Variant,
     switches: Option<Order>,
+    kernel_locks: bool,
 }
 
 /// Which programs are used: helpers that a kernel does not know make it refuse a program.
@@ -137,7 +138,8 @@ impl Programs {
         let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
         selection.apply(&mut ebpf)?;
         free_slots(&mut ebpf, slots)?;
-        Ok(Self { ebpf, variant: sizes.variant, switches: switches.order() })
+        let (order, kernel_locks) = (switches.order(), switches.has_locks());
+        Ok(Self { ebpf, variant: sizes.variant, switches: order, kernel_locks })
     }
 
     /// Loads the CPU profiler's program, to be attached to perf events.

@@ -1,4 +1,4 @@
-//! The program that times switches of tasks: its constants, loading, and what it keeps.
+//! The programs that time switches of tasks and see who wakes them: their constants, loading, and what they keep.
 
 use agent_ebpf::TaskWaits;
 use aya::EbpfLoader;
@@ -9,8 +9,11 @@ use aya::programs::tp_btf::BtfTracePointLink;
 use super::{Programs, ProgramsError, Variant};
 use crate::kernel::btf::Btf;
 
-/// The kernel's tracepoint.
+/// The kernel's tracepoints.
 const TRACEPOINT: &str = "sched_switch";
+const WAKING: &str = "sched_waking";
+/// Those of locks that sleep, from 5.19 on.
+const LOCKS: [&str; 2] = ["contention_begin", "contention_end"];
 /// The map of tasks.
 const TASKS: &str = "TASK_WAITS";
 
@@ -55,6 +58,7 @@ pub(super) struct SwitchConstants {
     state: u32,
     iowait: (u32, u32),
     own_pid: u32,
+    has_locks: bool,
 }
 
 impl SwitchConstants {
@@ -69,12 +73,18 @@ impl SwitchConstants {
             state: member("__state").or_else(|| member("state")).unwrap_or(0),
             iowait: (iowait.0, u32::from(iowait.1)),
             own_pid: std::process::id(),
+            has_locks: LOCKS.iter().all(|name| btf.tracepoint_pointers(name).is_some()),
         }
     }
 
     /// The order of the tracepoint's arguments, if the kernel told enough.
     pub(super) fn order(&self) -> Option<Order> {
         self.order.filter(|_| self.pid > 0 && self.state > 0)
+    }
+
+    /// Whether the kernel tells of its own locks.
+    pub(super) fn has_locks(&self) -> bool {
+        self.has_locks
     }
 
     /// Hands them to the program.
@@ -94,9 +104,9 @@ impl SwitchConstants {
     }
 }
 
-/// The program, attached; detached on drop.
+/// The programs, attached; detached on drop.
 pub struct AttachedSwitches {
-    _link: BtfTracePointLink,
+    _links: Vec<BtfTracePointLink>,
 }
 
 /// Tasks as the program has them, by thread id.
@@ -105,27 +115,53 @@ pub struct TaskTable {
 }
 
 impl Programs {
-    /// Loads the program that times switches, and lets it run from now on.
+    /// Loads the programs that time switches and look for wakers, and lets them run from now on.
     pub fn attach_switches(&mut self) -> Result<AttachedSwitches, ProgramsError> {
         let Some(order) = self.switches else {
             return Err(ProgramsError::UnknownKernel("task_struct, or the tracepoint sched_switch"));
         };
-        let name = match (order, self.variant) {
+        let switch = match (order, self.variant) {
             (Order::StateFirst, _) => "offcpu_switch_5_18",
             (Order::StateLast, Variant::Modern) => "offcpu_switch",
             (Order::StateLast | Order::NoState, _) => "offcpu_switch_legacy",
         };
+        let waking = match self.variant {
+            Variant::Modern => "offcpu_waking",
+            Variant::Legacy => "offcpu_waking_legacy",
+        };
+        // The other way round, waits that are timed would have wakers that nobody sees.
+        let links = vec![self.attach(waking, WAKING)?, self.attach(switch, TRACEPOINT)?];
+        Ok(AttachedSwitches { _links: links })
+    }
+
+    /// Loads the programs that tell waits for the kernel's own locks from others, and lets them run. `None` where the kernel has no
+    /// tracepoints for that.
+    pub fn attach_kernel_locks(&mut self) -> Result<Option<AttachedSwitches>, ProgramsError> {
+        if !self.kernel_locks {
+            return Ok(None);
+        }
+        let [begin, end] = LOCKS;
+        // The other way round, a lock that is got meanwhile would be noted and never forgotten.
+        let links = vec![self.attach("lock_acquired", end)?, self.attach("lock_contended", begin)?];
+        Ok(Some(AttachedSwitches { _links: links }))
+    }
+
+    fn attach(
+        &mut self,
+        name: &'static str,
+        tracepoint: &'static str,
+    ) -> Result<BtfTracePointLink, ProgramsError> {
         let failed = |source| ProgramsError::Program { name, source: Box::new(source) };
         let btf = aya::Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
         let program = self.ebpf.program_mut(name).ok_or(ProgramsError::Missing(name))?;
         let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
         if program.fd().is_err() {
-            program.load(TRACEPOINT, &btf).map_err(failed)?;
+            program.load(tracepoint, &btf).map_err(failed)?;
             let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
             tracing::debug!(name, verified, "the kernel took the eBPF program");
         }
         let id = program.attach().map_err(failed)?;
-        Ok(AttachedSwitches { _link: program.take_link(id).map_err(failed)? })
+        program.take_link(id).map_err(failed)
     }
 
     /// Tasks as the program has them. Once.

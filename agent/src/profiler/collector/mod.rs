@@ -4,6 +4,7 @@
 mod faults;
 mod upkeep;
 mod waits;
+mod wake_source;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -224,7 +225,7 @@ impl Collector {
         // A page is looked at first: it may not be there for long.
         let fault = self.effect(sample.page);
         let counts = match header.kind {
-            kind::LEAVE => true,
+            kind::LEAVE | kind::WAKE => true,
             kind::PAGE_FAULT => fault.is_some(),
             kind => windows.counting(kind).is_some(),
         };
@@ -340,6 +341,11 @@ impl Collector {
             let known = windows.faults.frames().len();
             windows.faults.add(&pending.task, self.stack.frames(), truncated, cpu, effect);
             (known, windows.faults.frames())
+        } else if kind == kind::WAKE {
+            let (known, source) = (windows.offcpu.frames().len(), self.wake_source(&pending.kernel));
+            let stack = self.stack.frames();
+            windows.offcpu.add_waker((tid, timestamp), source, &pending.task, stack, truncated);
+            (known, windows.offcpu.frames())
         } else if let Some(window) = windows.counting(kind) {
             let known = window.frames().len();
             window.add(&pending.task, self.stack.frames(), truncated, cpu);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::{REGISTERS, Resume, SampleHeader, TaskWaits, Wait, kind, walk};
+use agent_ebpf::{REGISTERS, Resume, SampleHeader, TaskWaits, Wait, kind, wait_state, walk};
 
 use super::{Collector, monotonic_now, thread_name};
 use crate::kernel::programs::TaskTable;
 use crate::kernel::sample_ring::{RawSample, WaitEnd};
 use crate::process::sleeper::{self, Sleeper};
 use crate::profile::wait_window::EndedWait;
+use crate::profile::waking::{EndedBy, Purpose, Woken};
 use crate::profile::windows::Windows;
 use crate::profiler::offcpu::LONG_WAIT;
 use crate::profiler::pending::Pending;
@@ -28,7 +29,15 @@ impl Collector {
         }
         let Wait { tid, began, every, state, .. } = *wait;
         let lasted = wait.timestamp.saturating_sub(began);
-        let ended = EndedWait { state, lasted, every, is_long: lasted >= LONG_WAIT };
+        let purpose = Purpose::of(state, &wait.futex, wait.locked);
+        let woken = Some(Woken {
+            by: EndedBy::of(wait.ended),
+            waker: wait.waker_tid,
+            time: wait.woken,
+            blocked: wait.woken.saturating_sub(began).min(lasted),
+            has_stack: wait.waker_sampled != 0,
+        });
+        let ended = EndedWait { state, lasted, every, is_long: lasted >= LONG_WAIT, purpose, woken };
         if every > 0 {
             windows.offcpu.add_end((tid, began), ended);
         } else {
@@ -54,9 +63,11 @@ impl Collector {
             self.settle(windows);
         }
         for sleeper in sleepers {
-            let Sleeper { pid, tid, state, comm, .. } = *sleeper;
+            let Sleeper { pid, tid, state, comm, futex, .. } = *sleeper;
             let task = self.task_of(pid, tid, &comm);
-            let waits = TaskWaits { left: began, pid, tid, state, ..TaskWaits::default() };
+            let state = if futex.is_some() { wait_state::FUTEX } else { state };
+            let futex = futex.unwrap_or_default();
+            let waits = TaskWaits { left: began, pid, tid, state, futex, ..TaskWaits::default() };
             windows.offcpu.add_unended(&waits, &task, now);
         }
     }
@@ -112,15 +123,16 @@ impl Collector {
     /// The kernel frames of a sample of `kind`, without those of the program that took it, which a tracepoint runs as a function that
     /// the scheduler calls.
     pub(super) fn without_tracing<'a>(&self, kind: u16, kernel: &'a [u64]) -> &'a [u64] {
-        /// The scheduler's function; what it calls for a tracepoint is five frames at most.
-        const SCHEDULER: &str = "__schedule";
+        /// What the scheduler's function calls for a tracepoint is five frames at most.
         const MOST: usize = 8;
-        if kind != kind::LEAVE {
-            return kernel;
-        }
+        let scheduler = match kind {
+            kind::LEAVE => "__schedule",
+            kind::WAKE => "try_to_wake_up",
+            _ => return kernel,
+        };
         let is_scheduler = |address: &u64| {
             let symbols = self.sources.resolver.resolve(Frame::Kernel { address: address.saturating_sub(1) });
-            symbols.frames.first().is_some_and(|frame| frame.function.name() == SCHEDULER)
+            symbols.frames.first().is_some_and(|frame| frame.function.name() == scheduler)
         };
         let first = kernel.iter().take(MOST).position(is_scheduler).unwrap_or(0);
         &kernel[first..]
