@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,7 +14,8 @@ use crate::symbol::jit::jvm::JvmPerfMap;
 #[command(
     name = "agent",
     version,
-    about = "See where this machine's CPU time goes: every process and the kernel, with names, from one command.",
+    about = "See where this machine's CPU time goes, what it waits for and who fills its memory: every process and the kernel, \
+             with names, from one command.",
     args_conflicts_with_subcommands = true,
     after_help = AFTER_HELP,
 )]
@@ -85,8 +86,8 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
     pub format: Vec<Format>,
 
-    /// Profilers to run, separated by commas.
-    #[arg(long, value_name = "PROFILERS", value_delimiter = ',', default_value = "cpu")]
+    /// Profilers to run, separated by commas. [default: all that the kernel allows; with `--output -`: cpu]
+    #[arg(long, value_name = "PROFILERS", value_delimiter = ',')]
     pub profilers: Vec<ProfilerName>,
 
     /// Mutex: what to show of threads that sleep in futex(2). Function names and what futex(2) was asked for tell apart what they wait for;
@@ -133,6 +134,17 @@ pub struct ProfileArgs {
     /// [default: 4 MiB, more on machines with more than 64 CPUs]
     #[arg(long, value_name = "BYTES")]
     pub ring_size: Option<u32>,
+}
+
+impl ProfileArgs {
+    /// Whether `profiler` is to run.
+    pub fn wants(&self, profiler: ProfilerName) -> bool {
+        if !self.profilers.is_empty() {
+            return self.profilers.contains(&profiler);
+        }
+        // Standard output takes one profile.
+        profiler == ProfilerName::Cpu || self.output.as_deref() != Some(Path::new("-"))
+    }
 }
 
 /// Options of the resolver.
@@ -239,6 +251,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    /// All profilers run unless some are chosen; only one where there is room for one profile.
+    #[test]
+    fn profilers_are_chosen() {
+        let wanted = |arguments: &[&str]| {
+            let arguments = ["agent", "--once"].iter().chain(arguments);
+            let args = Cli::try_parse_from(arguments).expect("good arguments").profile;
+            let all = ProfilerName::value_variants();
+            all.iter().filter(|profiler| args.wants(**profiler)).count()
+        };
+        assert_eq!(wanted(&[]), ProfilerName::value_variants().len());
+        assert_eq!(wanted(&["--output", "-"]), 1);
+        assert_eq!(wanted(&["--output", "-", "--profilers", "mutex"]), 1);
+        assert_eq!(wanted(&["--profilers", "cpu,offcpu"]), 2);
     }
 
     /// Sizes with each unit, and what is refused.

@@ -25,11 +25,27 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Runs `agent --once` for half a second in `directory`; it must succeed.
 fn once_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = agent();
-    command.args(["--once", "--duration", "500ms"]).args(arguments);
+    command.args(["--once", "--duration", "500ms", "--profilers", "cpu"]).args(arguments);
     command.current_dir(directory).envs(environment.iter().copied());
     let output = output_within(&mut command, LIMIT);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// Without `--profilers` all of them run: each writes its profiles, and has its report, in one run.
+#[test]
+fn all_profilers_run_by_default() {
+    let Some(_leave) = kernel::shared(&[]) else { return };
+    let directory = TempDir::new().expect("a directory");
+    let mut command = agent();
+    command.args(["--once", "--duration", "1s", "--output", "made", "--format", "pprof"]);
+    let output = output_within(command.current_dir(directory.path()), LIMIT);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let made = names(&directory.path().join("made"));
+    let expected = ["cpu", "mutex-holders", "mutex", "offcpu-wakers", "offcpu", "pagefaults"];
+    assert_eq!(made, expected.map(|name| format!("{name}.pb.gz")));
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(report.matches("Samples: expected").count(), expected.len(), "{report}");
 }
 
 /// What there is in a directory, sorted.
@@ -120,7 +136,17 @@ fn ctrl_c_ends_the_window_early() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let directory = TempDir::new().expect("a directory");
         let mut command = agent();
-        command.args(["--once", "--duration", "60s", "--output", "made", "--format", "json,pprof"]);
+        command.args([
+            "--once",
+            "--duration",
+            "60s",
+            "--profilers",
+            "cpu",
+            "--output",
+            "made",
+            "--format",
+            "json,pprof",
+        ]);
         command.current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut running = Running::start(&mut command);
         std::thread::sleep(Duration::from_secs(1));

@@ -71,14 +71,24 @@ pub enum TruncatedCause {
     Budget,
     /// A 32-bit process.
     Compat,
+    /// The unwind tables of its code were not in the kernel yet, and the thread had gone on before its stack could be read: where tasks are
+    /// switched or woken, nothing is copied.
+    Cold,
     /// The aggregator's byte budget was used up: the sample is kept under its process, without its stack.
     StackTableFull,
 }
 
 impl TruncatedCause {
     /// Every cause, in the order in which reports list them.
-    pub const ALL: [Self; 6] =
-        [Self::Depth, Self::Slice, Self::Unwind, Self::Budget, Self::Compat, Self::StackTableFull];
+    pub const ALL: [Self; 7] = [
+        Self::Depth,
+        Self::Slice,
+        Self::Unwind,
+        Self::Budget,
+        Self::Compat,
+        Self::Cold,
+        Self::StackTableFull,
+    ];
 
     /// The value of the `cause` label in metrics, logs and profiles.
     pub fn name(self) -> &'static str {
@@ -88,6 +98,7 @@ impl TruncatedCause {
             Self::Unwind => "unwind",
             Self::Budget => "budget",
             Self::Compat => "compat",
+            Self::Cold => "cold",
             Self::StackTableFull => "stack_table_full",
         }
     }

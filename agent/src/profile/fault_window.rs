@@ -44,7 +44,8 @@ impl Memory {
 pub struct FaultEffect {
     /// The kind of memory.
     pub memory: Memory,
-    /// Small pages that it made resident. `None`: it may have been a huge page, and was gone before anybody could look.
+    /// Small pages that it made resident. `None`: it may have been a huge page, and was not there when somebody looked: gone again, or
+    /// not there yet.
     pub pages: Option<u32>,
     /// Whether it may have been a huge page when it began.
     pub maybe_huge: bool,
@@ -121,16 +122,7 @@ impl FaultWindow {
         cpu: u32,
         effect: FaultEffect,
     ) {
-        if let FaultEffect { pages: Some(pages), maybe_huge: true, .. } = effect {
-            for whose in [Some(task.pid), None] {
-                let seen = self.maybe_huge.entry(whose).or_insert_with(|| {
-                    self.stacks.charge(size_of::<(Option<u32>, MaybeHuge)>() + MAP_OVERHEAD);
-                    MaybeHuge::default()
-                });
-                seen.samples += 1;
-                seen.pages += u64::from(pages);
-            }
-        }
+        self.learn(task.pid, effect);
         let (stack, truncated) = self.stacks.stack(stack, truncated);
         let task = self.stacks.task(task);
         let key = Key { task, stack, truncated, memory: effect.memory };
@@ -150,6 +142,19 @@ impl FaultWindow {
         }
         self.samples += 1;
         self.of_unknown_size += u64::from(effect.pages.is_none());
+    }
+
+    /// Learns from a fault of process `pid` what those brought that may have brought a huge page, if that is known of it.
+    pub fn learn(&mut self, pid: u32, effect: FaultEffect) {
+        let FaultEffect { pages: Some(pages), maybe_huge: true, .. } = effect else { return };
+        for whose in [Some(pid), None] {
+            let seen = self.maybe_huge.entry(whose).or_insert_with(|| {
+                self.stacks.charge(size_of::<(Option<u32>, MaybeHuge)>() + MAP_OVERHEAD);
+                MaybeHuge::default()
+            });
+            seen.samples += 1;
+            seen.pages += u64::from(pages);
+        }
     }
 
     /// Distinct frames, by the index that stacks use.
@@ -224,6 +229,20 @@ impl FaultWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Faults of unknown size count as what was learned of their process later.
+    #[test]
+    fn sizes_are_learned_later() {
+        let mut window = FaultWindow::new(1 << 20);
+        let effect = |pages| FaultEffect { memory: Memory::Anon, pages, maybe_huge: true };
+        window.add(&task(7), &[Frame::Kernel { address: 1 }], None, 0, effect(None));
+        let bytes = |window: &FaultWindow| window.lines(|_| 1.0)[0].bytes;
+        assert!((bytes(&window) - PAGE).abs() < 0.5);
+        window.learn(7, effect(Some(512)));
+        assert!((bytes(&window) - 512.0 * PAGE).abs() < 0.5);
+        window.learn(7, effect(None));
+        assert!((bytes(&window) - 512.0 * PAGE).abs() < 0.5);
+    }
 
     fn task(pid: u32) -> Task {
         Task { pid, comm: "test".into(), thread: None }

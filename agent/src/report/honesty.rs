@@ -102,6 +102,7 @@ fn explain_truncation(cause: TruncatedCause) -> &'static str {
         TruncatedCause::Depth => "stacks deeper than a record holds",
         TruncatedCause::Slice => "stacks with frames larger than the piece of stack that a record carries",
         TruncatedCause::Unwind => "code without unwind information",
+        TruncatedCause::Cold => "code was new, and the thread had gone on before its stack could be read",
         TruncatedCause::Budget => "too many stacks had to be finished in user space at once",
         TruncatedCause::Compat => "32-bit processes",
         TruncatedCause::StackTableFull => "the byte budget for distinct stacks was used up",

@@ -155,14 +155,14 @@ fn wait_profiles(
     // Every wait is timed, so there is no period.
     let lay_out = |kind, types, (finished, books)| lay_out(kind, about, types, 1, finished, books);
     let mut profiles = Vec::new();
-    if args.profilers.contains(&ProfilerName::Offcpu) {
+    if args.wants(ProfilerName::Offcpu) {
         let finished = wait_profiles::offcpu(&lines, &named);
         let books = books::balance_waits(ledger, &finished);
         profiles.push(lay_out(ProfileKind::OffCpu, OFFCPU_TYPES, (finished, books)));
         let wakers = wait_profiles::wakers(&lines, &named);
         profiles.push(lay_out(ProfileKind::OffCpuWakers, OFFCPU_TYPES, wakers));
     }
-    if args.profilers.contains(&ProfilerName::Mutex) {
+    if args.wants(ProfilerName::Mutex) {
         let all = args.futex_classes == FutexClasses::All;
         let waiters = wait_profiles::mutex(&lines, &named, all);
         profiles.push(lay_out(ProfileKind::Mutex, MUTEX_TYPES, waiters));
@@ -203,6 +203,9 @@ fn lay_out(
     }
 }
 
+/// Rows of each table of a profile that is not the first: all are on one screen or two.
+const MORE_ROWS: usize = 5;
+
 fn deliver(profiles: &[Profile], output: &Output) -> Result<(), RunError> {
     if !output.leaves_stdout() {
         // One profiler runs. Of its profiles the first is what was asked for.
@@ -213,7 +216,9 @@ fn deliver(profiles: &[Profile], output: &Output) -> Result<(), RunError> {
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let options = table::TableOptions { color, ..table::TableOptions::default() };
     let mut out = stdout.lock();
-    for profile in profiles {
+    for (index, profile) in profiles.iter().enumerate() {
+        let rows = if index == 0 { options.rows } else { MORE_ROWS };
+        let options = table::TableOptions { rows, ..options };
         ignore_closed_pipe(table::write_top(profile, &mut out, &options)).map_err(RunError::failed)?;
         let files = output.write(profile).map_err(RunError::failed)?;
         let written = files.iter().try_for_each(|file| writeln!(out, "wrote {}", file.display()));

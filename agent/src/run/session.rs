@@ -111,7 +111,9 @@ impl Session {
         let arena_blocks = (args.unwind_table_memory / (u64::from(BLOCK_WORDS) * 4)) as u32;
         let slices_per_second = args.slow_unwinds;
         let variant = if args.legacy_programs { Variant::Legacy } else { Variant::of_kernel() };
-        let wants = |profiler| args.profilers.contains(&profiler);
+        let wants = |profiler| args.wants(profiler);
+        // Who did not choose has what this kernel and these privileges allow.
+        let is_chosen = !args.profilers.is_empty();
         let sizes = Sizes {
             ring_bytes,
             probes: !probes.is_empty(),
@@ -139,7 +141,7 @@ impl Session {
             tracing::info!("registered profiler: cpu");
         }
         let faults = sizes.faults.map(|sampling| FaultProfiler::start(&mut programs, &online, sampling));
-        let faults = faults.transpose().map_err(RunError::failed)?;
+        let faults = unless_refused("memory", faults, is_chosen)?;
         if faults.is_some() {
             tracing::info!("registered profiler: memory");
         }
@@ -170,13 +172,13 @@ impl Session {
         let samples_cpus = wants(ProfilerName::Cpu);
         let online = sampled_cpus(samples_cpus.then_some(&cpu), faults.as_ref()).unwrap_or(online);
         let locks = wants(ProfilerName::Mutex);
-        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs, locks)).transpose();
-        let offcpu = offcpu.map_err(RunError::failed)?;
+        let offcpu = sizes.switches.map(|_| OffCpuProfiler::start(&mut programs, locks));
+        let offcpu = unless_refused("offcpu and mutex", offcpu, is_chosen)?;
         if let Some(offcpu) = &offcpu {
             collector.read_stacks_of(offcpu.tasks());
         }
         for (profiler, name) in [(ProfilerName::Offcpu, "offcpu"), (ProfilerName::Mutex, "mutex")] {
-            if wants(profiler) {
+            if wants(profiler) && offcpu.is_some() {
                 tracing::info!("registered profiler: {name}");
             }
         }
@@ -312,6 +314,25 @@ impl Session {
             return Ok(());
         }
         self.cpu.follow_cpus(&mut self.programs, cpus).map_err(RunError::failed)
+    }
+}
+
+/// What was started of profiler `name`. That it cannot run here ends the run only where it was chosen.
+fn unless_refused<T, E>(
+    name: &str,
+    attempt: Option<Result<T, E>>,
+    is_chosen: bool,
+) -> Result<Option<T>, RunError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match attempt.transpose() {
+        Ok(started) => Ok(started),
+        Err(error) if is_chosen => Err(RunError::failed(error)),
+        Err(error) => {
+            tracing::warn!("no profile of {name}: {error}");
+            Ok(None)
+        }
     }
 }
 

@@ -37,6 +37,11 @@ fn indirect_call_len(modrm: u8, sib: Option<u8>) -> Option<usize> {
     Some(2 + usize::from(has_sib) + displacement)
 }
 
+/// Whether `code` may begin with code that is known, by its first bytes: a search looks at every byte of text, and nearly all fail here.
+pub(super) fn may_be_known(code: &[u8]) -> bool {
+    matches!(code, [0x48, 0xc7 | 0x31, 0xc0 | 0xed, ..] | [0xb8, 0x0f, ..] | [0x31, 0xed, 0x5f, ..])
+}
+
 /// Whether `code` begins with what returns from a signal handler, `mov $15, %rax; syscall` in its two encodings: musl's and Go's
 /// trampolines, which have no CFI.
 pub fn is_signal_trampoline(code: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 use agent_ebpf::rule::{Rule, TEXT_PAGE, kind};
 
 use super::call_site::{
-    MUSL_START, MUSL_THREAD_START, is_musl_start, is_musl_thread_start, is_signal_trampoline,
+    MUSL_START, MUSL_THREAD_START, is_musl_start, is_musl_thread_start, is_signal_trampoline, may_be_known,
 };
 use super::page::Page;
 use super::{Architecture, CfiError};
@@ -42,7 +42,7 @@ pub fn add_known_code(
         let mut code = vec![0; len as usize];
         text.read_exact_at(from, &mut code)?;
         for at in 0..code.len() {
-            let Some(rest) = code.get(at..) else { break };
+            let Some(rest) = code.get(at..).filter(|rest| may_be_known(rest)) else { continue };
             let begin = from + at as u64;
             if is_signal_trampoline(rest) {
                 mark(page, start, begin.saturating_sub(1)..begin + TRAMPOLINE, kind::SIGNAL);

@@ -62,6 +62,9 @@ impl AgentRun {
         let directory = TempDir::new().expect("a directory");
         let mut command = agent();
         command.arg("--once").args(arguments).arg("--output").arg(directory.path());
+        if !arguments.contains(&"--profilers") {
+            command.args(["--profilers", "cpu"]);
+        }
         command.args(["--format", "pprof,json,folded,text,svg"]).env("RUST_LOG", "debug");
         let mut running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
         let stderr = BufReader::new(running.child().stderr.take().expect("a pipe"));

@@ -44,7 +44,8 @@ impl InProcess {
 
     /// The same, with `probes`.
     pub(crate) fn start_with_probes(arguments: &[&str], module_bytes: usize, probes: &[ProbePoint]) -> Self {
-        let arguments = ["agent", "--once"].iter().chain(arguments);
+        let cpu: &[&str] = if arguments.contains(&"--profilers") { &[] } else { &["--profilers", "cpu"] };
+        let arguments = ["agent", "--once"].iter().chain(cpu).chain(arguments);
         let args = Cli::try_parse_from(arguments).expect("good arguments").profile;
         let modules = Arc::new(ModuleTable::new(module_bytes));
         let limits = SymbolLimits {

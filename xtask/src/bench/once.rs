@@ -201,7 +201,8 @@ fn parse_peak_resident(status: &str) -> Option<u64> {
 /// What the kernel says a run of the sampling program takes.
 fn sample_cost(agent: &Path, directory: &Path) -> Result<Vec<Figure>> {
     let stats = BpfStats::enable()?;
-    let running = once(Command::new(agent), directory, &["--duration=10s", "--format=json"])?;
+    let running =
+        once(Command::new(agent), directory, &["--duration=10s", "--profilers=cpu", "--format=json"])?;
     let mut runs = ProgramRuns::default();
     let finished = running.watch(LOOK, |pid| runs = ProgramRuns::of_sampler(pid).unwrap_or(runs))?;
     drop(stats);

@@ -66,7 +66,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn start(agent: &Path, directory: &Path, arguments: &[String]) -> Result<RunningAgent> {
     let mut command = Command::new(agent);
     command.env("RUST_LOG", "info,agent::profiler=debug,agent::unwind::unwinder=debug");
-    command.args(["--once", "--format=json"]).args(arguments).arg("--output").arg(directory);
+    command
+        .args(["--once", "--profilers=cpu", "--format=json"])
+        .args(arguments)
+        .arg("--output")
+        .arg(directory);
     RunningAgent::start(command, directory)
 }
 

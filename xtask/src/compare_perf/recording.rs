@@ -37,7 +37,8 @@ pub(crate) fn record(agent: &Path, directory: &Path, duration: f64, pid: Option<
     perf.args(["record", "--quiet", "--freq=99", "--all-cpus", "--event=cpu-clock", "--clockid=realtime"]);
     perf.args(build_id_options()?).arg("--output").arg(&data);
     perf.args(["--", "sh", "-c", WITH_PID]).arg(&pid_file).arg(agent);
-    perf.args(["--once", "--format=json", &format!("--duration={duration}"), "--output"]).arg(directory);
+    perf.args(["--once", "--profilers=cpu", "--format=json", &format!("--duration={duration}"), "--output"])
+        .arg(directory);
     perf.args(pid.map(|pid| format!("--pid={pid}")));
     eprintln!("+ {}", command::line(&perf));
     let running = RunningAgent::start(perf, directory)?;

@@ -51,7 +51,8 @@ pub(crate) fn record(
     perf.args(["record", "--quiet", "--freq=99", "--all-cpus", "--event=cpu-clock", "--clockid=realtime"]);
     perf.arg(format!("--call-graph=dwarf,{dump}")).arg(PERF_RING);
     perf.args(build_id_options()?).arg("--output").arg(&data).arg("--").arg(agent);
-    perf.args(["--once", "--format=json", &format!("--duration={duration}"), "--output"]).arg(directory);
+    perf.args(["--once", "--profilers=cpu", "--format=json", &format!("--duration={duration}"), "--output"])
+        .arg(directory);
     eprintln!("+ {}", command::line(&perf));
     let finished = RunningAgent::start(perf, directory)?.finish()?;
     let profile = finished.profile()?;

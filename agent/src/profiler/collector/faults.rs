@@ -5,6 +5,10 @@ use agent_ebpf::{FaultedPage, about_page};
 use super::Collector;
 use crate::process::page::{Page, PageKind, PageLooks};
 use crate::profile::fault_window::{FaultEffect, Memory};
+use crate::profile::windows::Windows;
+
+/// Pages that are looked at once more in a turn, at most: what they teach is about others too.
+const MOST_EARLY: usize = 64;
 
 impl Collector {
     /// From now on, page faults' pages are looked at.
@@ -19,7 +23,21 @@ impl Collector {
 
     /// What a sampled fault made resident; `None` when nobody looks, or the record lacks it.
     pub(super) fn effect(&mut self, page: Option<&FaultedPage>) -> Option<FaultEffect> {
-        Some(effect_of(page?, self.pages.as_mut()?))
+        let page = page?;
+        let effect = effect_of(page, self.pages.as_mut()?);
+        if effect.pages.is_none() && self.early.len() < MOST_EARLY {
+            self.early.push(*page);
+        }
+        Some(effect)
+    }
+
+    /// Looks once more at pages that were not there when they were looked at first: making a huge page takes the kernel longer than waking
+    /// the agent.
+    pub(super) fn look_again(&mut self, windows: &mut Windows) {
+        let Some(pages) = self.pages.as_mut() else { return };
+        for fault in self.early.drain(..) {
+            windows.faults.learn(fault.pid, effect_of(&fault, pages));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{COMM_LEN, Resume, SampleHeader, flag, kind, walk};
+use agent_ebpf::{COMM_LEN, FaultedPage, Resume, SampleHeader, flag, kind, walk};
 use nix::time::{ClockId, clock_gettime};
 
 use self::waits::stack_of_waiting;
@@ -77,6 +77,8 @@ pub struct Collector {
     tasks: Option<Arc<TaskTable>>,
     /// Looks at the pages of page faults, if they are sampled.
     pages: Option<PageLooks>,
+    /// Faults whose pages were not there yet.
+    early: Vec<FaultedPage>,
     tidied: u64,
     received: HashMap<u16, u64>,
     undecodable: u64,
@@ -101,6 +103,7 @@ impl Collector {
             unneeded: VecDeque::new(),
             tasks: None,
             pages: None,
+            early: Vec::new(),
             tidied: monotonic_now(),
             received: HashMap::new(),
             undecodable: 0,
@@ -110,6 +113,7 @@ impl Collector {
 
     /// Reads everything that is there now into `windows`.
     pub fn turn(&mut self, windows: &mut Windows) {
+        self.look_again(windows);
         loop {
             let emptied = self.turn_once(windows);
             if emptied {
@@ -136,6 +140,7 @@ impl Collector {
         for pending in self.pending.take_all() {
             self.add_unfinished(&pending, windows);
         }
+        self.look_again(windows);
         self.ask_for_names();
     }
 
@@ -309,6 +314,7 @@ impl Collector {
             walk::DEPTH => Some(TruncatedCause::Depth),
             walk::COMPAT => Some(TruncatedCause::Compat),
             walk::UNREADABLE | walk::BROKEN => Some(TruncatedCause::Unwind),
+            _ if matches!(pending.header.kind, kind::LEAVE | kind::WAKE) => Some(TruncatedCause::Cold),
             _ => Some(TruncatedCause::Budget),
         });
         self.add(pending, truncated, windows);
