@@ -60,6 +60,7 @@ struct Sample {
     pid: i64,
     comm: Option<String>,
     truncated: Option<String>,
+    state: Option<String>,
 }
 
 /// What the agent says about its own losses, in samples and frames.
@@ -139,6 +140,13 @@ impl Profile {
             let module = leaf.and_then(|leaf| self.module(leaf)).map(|module| &*module.path);
             LeafCount { pid: sample.pid, symbol, module, count: sample.values.first().copied().unwrap_or(0) }
         })
+    }
+
+    /// Waits of process `pid` in `state`, of an off-CPU profile.
+    pub(crate) fn waits(&self, pid: u32, state: &str) -> u64 {
+        let of_it = self.samples.iter().filter(|sample| sample.pid == i64::from(pid));
+        let in_state = of_it.filter(|sample| sample.state.as_deref() == Some(state));
+        in_state.filter_map(|sample| sample.values.first()).sum()
     }
 
     /// The user stack of each sample.
@@ -236,6 +244,19 @@ mod tests {
         assert_eq!((&*stacks[1].frames, stacks[1].truncated), (&[nameless()][..], Some("depth")));
         assert_eq!((stacks[2].frames.len(), stacks[2].comm, stacks[2].count), (0, None, 2));
         assert_eq!((stacks[0].pid, stacks[0].comm, stacks[0].count), (42, Some("app"), 3));
+    }
+
+    /// Waits are summed by process and state; samples without a state are none.
+    #[test]
+    fn waits_are_summed_by_state() {
+        let mut profile = profile(SCHEMA).unwrap();
+        assert_eq!(profile.waits(42, "sleep"), 0);
+        for (sample, state) in profile.samples.iter_mut().zip(["sleep", "runnable", "sleep"]) {
+            sample.state = Some(state.to_owned());
+        }
+        profile.samples[2].pid = 42;
+        assert_eq!((profile.waits(42, "sleep"), profile.waits(42, "runnable")), (5, 1));
+        assert_eq!(profile.waits(43, "sleep"), 0);
     }
 
     /// A profile of another schema is refused by name.

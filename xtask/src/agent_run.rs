@@ -93,7 +93,12 @@ fn check(status: ExitStatus, log: &str) -> Result<()> {
 impl FinishedRun {
     /// The profile, of a run with `--format json`.
     pub(crate) fn profile(&self) -> Result<Profile> {
-        Profile::read(&self.directory.join("cpu.json"))
+        self.profile_of("cpu")
+    }
+
+    /// The profile called `name`, such as `offcpu`.
+    pub(crate) fn profile_of(&self, name: &str) -> Result<Profile> {
+        Profile::read(&self.directory.join(format!("{name}.json")))
     }
 
     /// The time of the first log line that contains `text`, and the line.

@@ -3,6 +3,7 @@
 //! With `kernel.bpf_stats_enabled` the kernel sums up each program's run time. `/proc/PID/fdinfo/N` of a program's
 //! descriptor shows it (`bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`), without a tool and without a name.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -51,15 +52,55 @@ impl ProgramRuns {
     }
 }
 
+/// The programs that a process has at tracepoints. A link's descriptor has the tracepoint's name and the program's number
+/// (`bpf_raw_tp_link_show_fdinfo`), a program's has its run time; a program may outlive its link.
+#[derive(Debug, Default)]
+pub(crate) struct TracepointRuns {
+    programs: BTreeMap<String, u64>,
+    runs: BTreeMap<u64, ProgramRuns>,
+}
+
+impl TracepointRuns {
+    /// Takes in what process `pid` shows now; what it no longer shows stays as it was.
+    pub(crate) fn look(&mut self, pid: u32) {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return };
+        for text in descriptors.flatten().filter_map(|descriptor| fs::read_to_string(descriptor.path()).ok())
+        {
+            self.take_in(&text);
+        }
+    }
+
+    fn take_in(&mut self, fdinfo: &str) {
+        let Some(id) = number(fdinfo, "prog_id") else { return };
+        if let Some(tracepoint) = value(fdinfo, "tp_name") {
+            self.programs.insert(tracepoint.to_owned(), id);
+        } else if let (Some(run_time_ns), Some(runs)) =
+            (number(fdinfo, "run_time_ns"), number(fdinfo, "run_cnt"))
+        {
+            self.runs.insert(id, ProgramRuns { run_time_ns, runs });
+        }
+    }
+
+    /// What the program at `tracepoint` has done; `None` if there was none.
+    pub(crate) fn at(&self, tracepoint: &str) -> Option<ProgramRuns> {
+        self.runs.get(self.programs.get(tracepoint)?).copied()
+    }
+}
+
+fn value<'a>(fdinfo: &'a str, name: &str) -> Option<&'a str> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(str::trim)
+}
+
+fn number(fdinfo: &str, name: &str) -> Option<u64> {
+    value(fdinfo, name)?.parse().ok()
+}
+
 fn parse(fdinfo: &str) -> Option<ProgramRuns> {
-    let field = |name: &str| {
-        let line = fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line?.trim().parse::<u64>().ok()
-    };
-    if field("prog_type") != Some(PERF_EVENT) {
+    if number(fdinfo, "prog_type") != Some(PERF_EVENT) {
         return None;
     }
-    Some(ProgramRuns { run_time_ns: field("run_time_ns")?, runs: field("run_cnt")? })
+    Some(ProgramRuns { run_time_ns: number(fdinfo, "run_time_ns")?, runs: number(fdinfo, "run_cnt")? })
 }
 
 #[cfg(test)]
@@ -76,6 +117,22 @@ mod tests {
         assert_eq!(parse(FDINFO), Some(ProgramRuns { run_time_ns: 123_456, runs: 78 }));
         assert_eq!(parse(&FDINFO.replace("prog_type:\t7", "prog_type:\t17")), None);
         assert_eq!(parse("pos:\t0\nflags:\t02\nmnt_id:\t16\n"), None);
+    }
+
+    /// Programs are found by their links' tracepoints, in whatever order both are seen, and stay when the link is gone; the last
+    /// reading counts. The link's text is that of Linux 6.18.
+    #[test]
+    fn programs_are_found_by_their_tracepoints() {
+        let link = "pos:\t0\nlink_type:\traw_tracepoint\nlink_id:\t9\nprog_tag:\t0a1b2c3d4e5f6071\nprog_id:\t42\ntp_name:\tsched_switch\n";
+        let mut programs = TracepointRuns::default();
+        programs.take_in(FDINFO);
+        assert_eq!(programs.at("sched_switch"), None);
+        programs.take_in(link);
+        assert_eq!(programs.at("sched_switch"), Some(ProgramRuns { run_time_ns: 123_456, runs: 78 }));
+        programs.take_in(&FDINFO.replace("run_cnt:\t78", "run_cnt:\t79"));
+        programs.take_in(&FDINFO.replace("prog_id:\t42", "prog_id:\t43"));
+        assert_eq!(programs.at("sched_switch"), Some(ProgramRuns { run_time_ns: 123_456, runs: 79 }));
+        assert_eq!(programs.at("sched_waking"), None);
     }
 
     /// A process without programs and one that does not exist have no sampler.

@@ -25,7 +25,7 @@ impl Figure {
     }
 
     /// Least, median and greatest value; the median of an even number is the mean of the middle two.
-    fn spread(&self) -> Option<[f64; 3]> {
+    pub(crate) fn spread(&self) -> Option<[f64; 3]> {
         let mut values = self.values.clone();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
