@@ -46,13 +46,13 @@ fn short_waits_are_left_out_and_counted() {
     let mut waits = Waits::start("waits", "longshort");
     let (run, numbers) = waits.profile("offcpu", "4s", &["--offcpu-min", "10ms"]);
     let (profile, wakers) = (&run.profile, run.of_profiler("offcpu-wakers"));
-    let (books, late) = (&profile.accounting, numbers[0]);
+    let (books, late, switches) = (&profile.accounting, numbers[0], numbers[1]);
     let sleeps = |function| {
         profile.sum(|sample| profile.has(sample, function) && sample.state.as_deref() == Some("sleep")).0
     };
     let [long, short, unsampled] = ["long_nap", "short_nap", "[stack not sampled]"].map(sleeps);
     println!(
-        "{long} long, {short} short, {unsampled} without stack, {late} late\n{books:?}\n{}",
+        "{long} long, {short} short, {unsampled} without stack, {late} late, {switches} switches\n{books:?}\n{}",
         profile.describe()
     );
     // On a busy machine a short sleep may be a long one.
@@ -60,12 +60,13 @@ fn short_waits_are_left_out_and_counted() {
     assert!((20..=20 + late).contains(&(long + short + unsampled)), "{}", profile.describe());
     assert!(long >= 10, "{}", profile.describe());
     let LeftOut { shorter_than, count, nanoseconds } = books.left_out;
-    let fewest = 500 - late - books.lost("kernel_skipped").min(500 - late);
+    // As many as the kernel says to the thread itself, but for those whose begin or end it did not tell.
+    let fewest = switches.saturating_sub(late + books.lost("kernel_skipped"));
+    assert!(switches >= 490, "{numbers:?}");
     assert_eq!(shorter_than, 10_000_000);
-    assert!(count >= fewest, "{books:?}");
+    assert!(count >= fewest && count >= 400, "{numbers:?} {books:?}");
     // Each as long as it must be, but for what it takes to leave the CPU, and shorter than what is left out.
     assert!(nanoseconds >= fewest * 900_000 && nanoseconds < count * shorter_than, "{books:?}");
-    assert!(books.lost("kernel_skipped") * 20 <= books.expected + count, "{books:?}");
     books.assert_balanced();
     wakers.accounting.assert_balanced();
     assert_eq!(wakers.accounting.left_out, books.left_out);
@@ -76,13 +77,14 @@ fn short_waits_are_left_out_and_counted() {
 fn long_waits_are_left_out_and_counted() {
     let Some(_leave) = kernel::alone(&["gcc"]) else { return };
     let mut waits = Waits::start("waits", "longshort");
-    let (profile, ..) = profile(&mut waits, "4s", &["--offcpu-min", "1s"]);
+    let (profile, numbers, _) = profile(&mut waits, "4s", &["--offcpu-min", "1s"]);
     let books = &profile.accounting;
-    println!("{books:?}\n{}", profile.describe());
+    println!("{numbers:?} {books:?}\n{}", profile.describe());
     for function in ["long_nap", "short_nap"] {
         assert_eq!(profile.sum(|sample| profile.has(sample, function)), (0, 0), "{}", profile.describe());
     }
-    assert!(books.left_out.count + books.lost("kernel_skipped") >= 520, "{books:?}");
+    let fewest = 20 + numbers[1];
+    assert!(books.left_out.count + books.lost("kernel_skipped") >= fewest, "{numbers:?} {books:?}");
     books.assert_balanced();
 }
 

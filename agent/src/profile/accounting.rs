@@ -169,6 +169,7 @@ impl Accounting {
     }
 
     /// The books of a profile that is made from waits of which some had been left out before.
+    #[must_use]
     pub fn with_left_out(self, left_out: LeftOut) -> Self {
         Self { ticks: self.ticks + left_out.count, left_out, ..self }
     }
