@@ -45,7 +45,7 @@ pub mod kind {
     pub const FAULTED_PAGE: u16 = 13;
 }
 
-/// Bits of [`SampleHeader::flags`].
+/// Bits of [`SampleHeader::flags`] and [`Wait::flags`].
 pub mod flag {
     /// The kernel stack has more frames than the record.
     pub const KERNEL_DEPTH: u16 = 1 << 0;
@@ -54,6 +54,8 @@ pub mod flag {
     pub const NO_SLICE: u16 = 1 << 1;
     /// What the agent has to look at does not stay for long: it is woken.
     pub const URGENT: u16 = 1 << 2;
+    /// A wait that is left out, because it was shorter than those that were asked for: it is in no totals.
+    pub const LEFT_OUT: u16 = 1 << 3;
 }
 
 /// How the walk of a user stack ended, in [`SampleHeader::walk`].
@@ -235,7 +237,7 @@ pub mod ended {
     pub const IDLE: u16 = 3;
 }
 
-/// Waits of one task in one state that were shorter than `LONG_WAIT`.
+/// Waits of one task in one state that were shorter than `LONG_WAIT`, and are not left out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitTotal {
@@ -283,7 +285,7 @@ pub struct TaskWaits {
     pub locked: u16,
     /// Makes the size explicit; 0.
     pub reserved: u16,
-    /// Waits that have ended and were short, by state.
+    /// Waits that have ended, were short and are not left out, by state.
     pub totals: [WaitTotal; wait_state::COUNT],
     /// The thread's name when it first left a CPU.
     pub comm: [u8; COMM_LEN],
@@ -359,7 +361,7 @@ pub struct SwitchCounters {
     pub stacks_ring_full: u64,
     /// Stacks that were not taken because too much time went into them.
     pub over_budget: u64,
-    /// Ends of waits that the ring had no room for. Such a wait is in its task's totals, short or not.
+    /// Ends of waits that the ring had no room for. Such a wait is in its task's totals, short or not, unless it is left out.
     pub waits_ring_full: u64,
     /// Nanoseconds that went into stacks.
     pub stack_nanoseconds: u64,
@@ -379,8 +381,12 @@ pub struct SwitchCounters {
     pub wakers_ring_full: u64,
     /// Stacks of wakers that were not taken because too much time went into stacks.
     pub wakers_over_budget: u64,
+    /// Waits that have ended and are left out, because they were shorter than `SHORTEST_WAIT`.
+    pub left_out: u64,
+    /// Nanoseconds that these were together.
+    pub left_out_nanoseconds: u64,
     /// Makes the size explicit; 0.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 3],
 }
 
 /// Begins every record in a sample ring that is a sample. `kernel_frames`, then `user_frames` addresses (`u64`, leaf

@@ -105,6 +105,11 @@ pub struct ProfileArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     pub offcpu_memory: u64,
 
+    /// Off-CPU and mutex: waits shorter than this are left out; how many and how long they were together is said. 1ms, 100us; 0: none is
+    /// left out.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_wait)]
+    pub offcpu_min: Duration,
+
     /// Memory: one page fault in so many is sampled, by chance. Each sample stands for that many.
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub pagefault_period: u32,
@@ -144,6 +149,11 @@ impl ProfileArgs {
         }
         // Standard output takes one profile.
         profiler == ProfilerName::Cpu || self.output.as_deref() != Some(Path::new("-"))
+    }
+
+    /// `--offcpu-min` in nanoseconds.
+    pub fn shortest_wait(&self) -> u64 {
+        u64::try_from(self.offcpu_min.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -204,22 +214,37 @@ pub enum FutexClasses {
     All,
 }
 
-/// Parses `10s`, `1.5s`, `500ms`, `2m`, `1h`, `10`.
+/// The longest time that is taken: a day.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Parses the length of a window.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let duration = parse_time(text)?;
+    if duration < Duration::from_millis(1) || duration > LONGEST {
+        return Err("a window lasts between 1ms and 24h".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Parses the length of a wait; it may be 0.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let duration = parse_time(text)?;
+    if duration > LONGEST { Err("at most 24h".to_owned()) } else { Ok(duration) }
+}
+
+/// Parses `10s`, `1.5s`, `500ms`, `100us`, `2m`, `1h`, `10`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(char::is_alphabetic);
     let seconds = match &text[digits.len()..] {
+        "us" | "µs" => 0.000_001,
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        unit => return Err(format!("{unit:?} is not a unit of time; use ms, s, m or h")),
+        unit => return Err(format!("{unit:?} is not a unit of time; use us, ms, s, m or h")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is not a number"))?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
-    if duration < Duration::from_millis(1) || duration > Duration::from_hours(24) {
-        return Err("a window lasts between 1ms and 24h".to_owned());
-    }
-    Ok(duration)
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
 /// Parses a percentage above 0.
@@ -291,6 +316,41 @@ mod tests {
         assert_eq!(milliseconds("2m"), Ok(120_000));
         for bad in ["", "s", "0", "-1s", "10x", "1e300", "NaN", "25h", "0.1ms"] {
             assert!(milliseconds(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// The shortest wait may be none, or less than a millisecond; what is no time is refused, and the message says what is wrong.
+    #[test]
+    fn shortest_waits_are_parsed() {
+        let nanoseconds = |words: &[&str]| {
+            let command = [&["agent", "--once"], words].concat();
+            Cli::try_parse_from(command)
+                .map(|cli| cli.profile.shortest_wait())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(nanoseconds(&[]), Ok(0));
+        let cases = [
+            ("0", 0),
+            ("0ms", 0),
+            ("100us", 100_000),
+            ("100µs", 100_000),
+            ("0.5us", 500),
+            ("1ms", 1_000_000),
+        ];
+        for (text, truth) in cases.into_iter().chain([
+            ("2.5ms", 2_500_000),
+            ("1", 1_000_000_000),
+            ("24h", 86_400 * 1_000_000_000),
+        ]) {
+            assert_eq!(nanoseconds(&["--offcpu-min", text]), Ok(truth), "{text:?}");
+        }
+        let refused =
+            [("10x", "unit of time"), ("ms", "not a number"), ("", "not a number"), ("25h", "at most 24h")];
+        for (text, why) in
+            refused.into_iter().chain([("-1ms", "negative"), ("1 ms", "not a number"), ("NaN", "NaN")])
+        {
+            let said = nanoseconds(&[&format!("--offcpu-min={text}")]).expect_err(text);
+            assert!(said.contains("--offcpu-min") && said.contains(why), "{text:?}: {said}");
         }
     }
 }

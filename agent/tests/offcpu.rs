@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use harness::agent_run::AgentRun;
 use harness::kernel;
-use harness::profiled::{Profile, Sample};
+use harness::profiled::{LeftOut, Profile, Sample};
 use harness::waiting::{self, Waits};
 
 /// Profiles the workload's waits while it does what it is to do.
@@ -36,6 +36,56 @@ fn sleeps_are_counted_and_timed() {
     for sample in direct_callers {
         assert!(sample.truncated.is_none(), "{}", profile.describe());
     }
+}
+
+/// Of 20 sleeps of 30 ms and 500 of 1 ms, only the long ones are there if shorter waits are left out; the others are counted, with how long
+/// they were, and no stack of theirs stands for anything.
+#[test]
+fn short_waits_are_left_out_and_counted() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("waits", "longshort");
+    let (run, numbers) = waits.profile("offcpu", "4s", &["--offcpu-min", "10ms"]);
+    let (profile, wakers) = (&run.profile, run.of_profiler("offcpu-wakers"));
+    let (books, late, switches) = (&profile.accounting, numbers[0], numbers[1]);
+    let sleeps = |function| {
+        profile.sum(|sample| profile.has(sample, function) && sample.state.as_deref() == Some("sleep")).0
+    };
+    let [long, short, unsampled] = ["long_nap", "short_nap", "[stack not sampled]"].map(sleeps);
+    println!(
+        "{long} long, {short} short, {unsampled} without stack, {late} late, {switches} switches\n{books:?}\n{}",
+        profile.describe()
+    );
+    // On a busy machine a short sleep may be a long one.
+    assert!(long <= 20 && short <= late, "{}", profile.describe());
+    assert!((20..=20 + late).contains(&(long + short + unsampled)), "{}", profile.describe());
+    assert!(long >= 10, "{}", profile.describe());
+    let LeftOut { shorter_than, count, nanoseconds } = books.left_out;
+    // As many as the kernel says to the thread itself, but for those whose begin or end it did not tell.
+    let fewest = switches.saturating_sub(late + books.lost("kernel_skipped"));
+    assert!(switches >= 490, "{numbers:?}");
+    assert_eq!(shorter_than, 10_000_000);
+    assert!(count >= fewest && count >= 400, "{numbers:?} {books:?}");
+    // Each as long as it must be, but for what it takes to leave the CPU, and shorter than what is left out.
+    assert!(nanoseconds >= fewest * 900_000 && nanoseconds < count * shorter_than, "{books:?}");
+    books.assert_balanced();
+    wakers.accounting.assert_balanced();
+    assert_eq!(wakers.accounting.left_out, books.left_out);
+}
+
+/// Waits that would be told of one by one are left out too, if they are shorter than was asked for: with who ended them.
+#[test]
+fn long_waits_are_left_out_and_counted() {
+    let Some(_leave) = kernel::alone(&["gcc"]) else { return };
+    let mut waits = Waits::start("waits", "longshort");
+    let (profile, numbers, _) = profile(&mut waits, "4s", &["--offcpu-min", "1s"]);
+    let books = &profile.accounting;
+    println!("{numbers:?} {books:?}\n{}", profile.describe());
+    for function in ["long_nap", "short_nap"] {
+        assert_eq!(profile.sum(|sample| profile.has(sample, function)), (0, 0), "{}", profile.describe());
+    }
+    let fewest = 20 + numbers[1];
+    assert!(books.left_out.count + books.lost("kernel_skipped") >= fewest, "{numbers:?} {books:?}");
+    books.assert_balanced();
 }
 
 /// Tens of thousands of switches a second: each is in the books, waits are as many as the rounds, stacks are taken of some only,

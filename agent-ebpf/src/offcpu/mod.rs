@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! a task leaves   its entry says when; its stack is taken with a probability that falls as it switches more often
-//! it comes back   the wait is added to its totals; it is told of by itself if its stack was taken or it was long
+//! it comes back   the wait is added to its totals; it is told of by itself if its stack was taken or it was long;
+//!                 if it was too short to be asked for, it is in no totals, but counted
 //! it ends         its totals are told, and its entry goes
 //! it is woken     who did it, if the wait is one that is told of ([`waking`])
 //! ```
@@ -57,6 +58,10 @@ static OWN_PID: u32 = 0;
 /// Set by the agent before loading: nanoseconds from which on a wait is told of by itself.
 #[unsafe(no_mangle)]
 static LONG_WAIT: u64 = 20_000_000;
+
+/// Set by the agent before loading: nanoseconds below which a wait is left out, and only counted.
+#[unsafe(no_mangle)]
+static SHORTEST_WAIT: u64 = 0;
 
 /// For kernels from 6.0 on.
 #[btf_tracepoint(function = "sched_switch")]
@@ -209,10 +214,20 @@ fn arrive(next: *mut task_struct, counters: &mut SwitchCounters, cpu: u32, now: 
     }
     entry.left = 0;
     let lasted = now - began;
-    // SAFETY: a static in `.rodata`.
-    let is_long = lasted >= unsafe { core::ptr::read_volatile(&raw const LONG_WAIT) };
-    let told = (is_long || entry.sampled != 0) && tell(next, counters, entry, cpu, now, began);
-    if !(is_long && told) {
+    // SAFETY: statics in `.rodata`.
+    let (long, shortest) = unsafe {
+        (core::ptr::read_volatile(&raw const LONG_WAIT), core::ptr::read_volatile(&raw const SHORTEST_WAIT))
+    };
+    let is_left_out = lasted < shortest;
+    let flags = if is_left_out { flag::LEFT_OUT } else { 0 };
+    let is_long = lasted >= long && !is_left_out;
+    // Of a wait that is left out the agent hears if it has stacks of it, which it would keep for the end.
+    let has_stack = entry.sampled != 0 || entry.waker_sampled != 0;
+    let told = (is_long || has_stack) && tell(next, counters, entry, cpu, now, began, flags);
+    if is_left_out {
+        counters.left_out += 1;
+        counters.left_out_nanoseconds += lasted;
+    } else if !(is_long && told) {
         let state = entry.state as usize & 7;
         if state < wait_state::COUNT {
             entry.totals[state].count += 1;
@@ -230,6 +245,7 @@ fn tell(
     cpu: u32,
     now: u64,
     began: u64,
+    flags: u16,
 ) -> bool {
     let Some(mut scratch) = ClaimedScratch::<Scheduler>::claim() else {
         counters.waits_ring_full += 1;
@@ -252,7 +268,7 @@ fn tell(
         (*wait).began = began;
         (*wait).every = every;
         (*wait).kernel_frames = (frame_bytes / 8) as u16;
-        (*wait).flags = if frame_bytes == MAX_KERNEL_FRAMES * 8 { flag::KERNEL_DEPTH } else { 0 };
+        (*wait).flags = flags | if frame_bytes == MAX_KERNEL_FRAMES * 8 { flag::KERNEL_DEPTH } else { 0 };
     }
     let told = scratch.emit_body(0, size_of::<Wait>() + frame_bytes);
     counters.waits_ring_full += u64::from(!told);

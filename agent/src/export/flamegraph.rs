@@ -106,9 +106,10 @@ fn subtitle(accounting: &Accounting) -> String {
         return full;
     }
     format!(
-        "expected {}, emitted {}, lost {}, truncated {}, unresolved frames {} of {}",
+        "expected {}, emitted {}, {}lost {}, truncated {}, unresolved frames {} of {}",
         accounting.expected,
         accounting.emitted,
+        accounting.left_out,
         accounting.lost_total(),
         accounting.truncated_total(),
         accounting.unresolved_total(),

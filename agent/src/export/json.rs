@@ -21,8 +21,9 @@
 //!   "samples": [{"locations": [0], "values": [1, 10101010], "pid": 42, "comm": "app",
 //!                "thread": {"id": 43, "name": "worker"}, "truncated": "depth",
 //!                "state": null, "memory": null, "lock": null, "ended": null, "woken": {"pid": 7, "comm": "db"}}],
-//!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10,
-//!                  "balances": true,
+//!   "accounting": {"ticks": 40, "idle": 28, "not_selected": 0,
+//!                  "left_out": {"shorter_than": 0, "count": 0, "nanoseconds": 0},
+//!                  "expected": 12, "emitted": 10, "balances": true,
 //!                  "lost": {"kernel_skipped": 2, …}, "truncated": {"depth": 1, …},
 //!                  "frames": 23, "unresolved": {"stripped": 1, …}},
 //!   "memory_growth": [{"pid": 42, "comm": "app", "new": false,
@@ -44,7 +45,7 @@ use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
 
-use crate::profile::accounting::{Accounting, LostCause, TruncatedCause, UnresolvedReason};
+use crate::profile::accounting::{Accounting, LeftOut, LostCause, TruncatedCause, UnresolvedReason};
 use crate::profile::model::{self, FrameKind};
 use crate::time_format::rfc3339_millis;
 
@@ -258,10 +259,18 @@ struct Woken<'a> {
 type Counts = BTreeMap<&'static str, u64>;
 
 #[derive(Serialize)]
+struct ShortWaits {
+    shorter_than: u64,
+    count: u64,
+    nanoseconds: u64,
+}
+
+#[derive(Serialize)]
 struct Books {
     ticks: u64,
     idle: u64,
     not_selected: u64,
+    left_out: ShortWaits,
     expected: u64,
     emitted: u64,
     balances: bool,
@@ -273,10 +282,12 @@ struct Books {
 
 impl From<&Accounting> for Books {
     fn from(books: &Accounting) -> Self {
+        let LeftOut { shorter_than, count, nanoseconds } = books.left_out;
         Self {
             ticks: books.ticks,
             idle: books.idle,
             not_selected: books.not_selected,
+            left_out: ShortWaits { shorter_than, count, nanoseconds },
             expected: books.expected,
             emitted: books.emitted,
             balances: books.balances(),

@@ -4,6 +4,7 @@
 //! sampling period. So a sample that the kernel skipped without running the program shows up too.
 
 use std::fmt;
+use std::time::Duration;
 
 pub use crate::symbol::unresolved::UnresolvedReason;
 
@@ -104,6 +105,28 @@ impl TruncatedCause {
     }
 }
 
+/// Waits that are not in a profile because they were short (`--offcpu-min`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Nanoseconds: those are left out that lasted less. 0: none is.
+    pub shorter_than: u64,
+    /// How many they were,
+    pub count: u64,
+    /// and nanoseconds that they were together.
+    pub nanoseconds: u64,
+}
+
+impl fmt::Display for LeftOut {
+    /// Part of a line of books: `left out 510 (shorter than 10ms), `; nothing where none could be left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shorter_than, count, .. } = *self;
+        if shorter_than == 0 {
+            return Ok(());
+        }
+        write!(f, "left out {count} (shorter than {:?}), ", Duration::from_nanos(shorter_than))
+    }
+}
+
 /// The books of one profile over one window.
 ///
 /// `expected == emitted + Σ lost` always holds; [`Accounting::balances`] says so.
@@ -118,7 +141,10 @@ pub struct Accounting {
     /// Ticks that hit a process that was not selected (`--pid`, `--cgroup`); switches from one, from the agent, and from tasks that
     /// ended.
     pub not_selected: u64,
-    /// Ticks that should have given a sample: `ticks - idle - not_selected`.
+    /// Waits that are shorter than was asked for. Profiles that are made from waits have those of all kinds here and in `ticks`: what they
+    /// were for is not looked at.
+    pub left_out: LeftOut,
+    /// Ticks that should have given a sample: `ticks - idle - not_selected - left_out.count`.
     pub expected: u64,
     /// Samples, or waits, in the profile.
     pub emitted: u64,
@@ -153,17 +179,23 @@ impl Accounting {
         self.unresolved.iter().sum()
     }
 
+    /// The books of a profile that is made from waits of which some had been left out before.
+    #[must_use]
+    pub fn with_left_out(self, left_out: LeftOut) -> Self {
+        Self { ticks: self.ticks + left_out.count, left_out, ..self }
+    }
+
     /// Whether nothing is missing from the books.
     pub fn balances(&self) -> bool {
         self.expected == self.emitted + self.lost_total()
-            && self.ticks == self.expected + self.idle + self.not_selected
+            && self.ticks == self.expected + self.idle + self.not_selected + self.left_out.count
     }
 }
 
 impl fmt::Display for Accounting {
     /// One line, for people: `expected 1980, emitted 1975, lost 5 (kernel_skipped 5), …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected {}, emitted {}, ", self.expected, self.emitted)?;
+        write!(f, "expected {}, emitted {}, {}", self.expected, self.emitted, self.left_out)?;
         let lost = LostCause::ALL.map(LostCause::name);
         write_by_cause(f, "lost", &self.lost, &lost)?;
         f.write_str(", ")?;
@@ -214,6 +246,20 @@ mod tests {
         assert_eq!(
             books.to_string(),
             "expected 12, emitted 10, lost 2 (ring_full 2), truncated 0, unresolved frames 0 of 50"
+        );
+    }
+
+    /// What is left out is no loss: it is in the books by itself, and the line has it where something could be left out.
+    #[test]
+    fn what_is_left_out_is_in_the_books() {
+        let left_out = LeftOut { shorter_than: 10_000_000, count: 7, nanoseconds: 7_000_000 };
+        let books = Accounting { ticks: 20, expected: 13, emitted: 13, left_out, ..Accounting::default() };
+        assert!(books.balances());
+        assert!(!Accounting { ticks: 13, ..books.clone() }.balances());
+        let line = books.to_string();
+        assert!(
+            line.starts_with("expected 13, emitted 13, left out 7 (shorter than 10ms), lost 0, "),
+            "{line}"
         );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Totals of short waits are exact, and come a task and state at a time; stacks were taken of some of these waits only. When the
 //! window is finished, what each sampled stack stands for is scaled so that a task's stacks add up to its totals. Long waits are
-//! not scaled: each is counted for itself, with its stack or without.
+//! not scaled: each is counted for itself, with its stack or without. Waits that are left out, because they are shorter than was
+//! asked for, are in none of that: what comes of them only joins, and goes.
 //!
 //! A wait comes in up to three parts, in any order: the stack with which it began, its end, and the stack of whoever ended it.
 
@@ -118,8 +119,10 @@ pub struct EndedWait {
     pub lasted: u64,
     /// The stack was taken with a probability of one in so many.
     pub every: u32,
-    /// Whether it is not in its task's totals.
+    /// Whether it is counted for itself, and not in its task's totals.
     pub is_long: bool,
+    /// Whether it is left out: neither counted for itself nor in its task's totals.
+    pub is_left_out: bool,
     /// What the task waited for.
     pub purpose: Purpose,
     /// How it was woken; `None`: it goes on.
@@ -140,13 +143,24 @@ pub struct WaitWindow {
     totals: BTreeMap<Stratum, WaitTotal>,
     /// Whose the totals are: the number of the task.
     tasks: HashMap<u32, u32>,
+    /// Nanoseconds below which a wait is left out.
+    shortest: u64,
+    /// Waits that go on and are left out.
+    left_out: WaitTotal,
 }
 
 impl WaitWindow {
-    /// An empty window that may take `budget` bytes. Beyond it, waits are counted without their stacks.
-    pub fn new(budget: usize) -> Self {
+    /// An empty window that may take `budget` bytes. Beyond it, waits are counted without their stacks. Of waits that go on when it
+    /// ends, those shorter than `shortest` nanoseconds are left out; of others, the kernel has decided that.
+    pub fn new(budget: usize, shortest: u64) -> Self {
         let (halves, wakers, unwoken, waits, totals, tasks) = Default::default();
-        Self { stacks: StackTable::new(budget), halves, wakers, unwoken, waits, totals, tasks }
+        let (stacks, left_out) = (StackTable::new(budget), WaitTotal::default());
+        Self { stacks, halves, wakers, unwoken, waits, totals, tasks, shortest, left_out }
+    }
+
+    /// Waits that were given to [`add_unended`](Self::add_unended) and are left out.
+    pub fn unended_left_out(&self) -> WaitTotal {
+        self.left_out
     }
 
     /// Distinct frames, by the index that stacks use.
@@ -221,9 +235,15 @@ impl WaitWindow {
         let TaskWaits { tid, left, state, .. } = *task;
         let lasted = now.saturating_sub(left);
         let purpose = Purpose::of(state, &task.futex, task.locked);
-        let end = EndedWait { state, lasted, every: 1, is_long: true, purpose, woken: None };
+        let is_left_out = lasted < self.shortest;
+        if is_left_out {
+            self.left_out.count += 1;
+            self.left_out.nanoseconds += lasted;
+        }
+        let end = EndedWait { state, lasted, every: 1, is_long: true, is_left_out, purpose, woken: None };
         match self.halves.remove(&(tid, left)) {
             Some(Half::Stack(place)) => self.join(tid, end, place),
+            _ if is_left_out => {}
             _ => self.add_without_stack(tid, end, whose, &[]),
         }
     }
@@ -330,6 +350,9 @@ impl WaitWindow {
     }
 
     fn count(&mut self, tid: u32, end: EndedWait, place: Place, waker: Option<(WakeSource, Place)>) {
+        if end.is_left_out {
+            return;
+        }
         let by = end.woken.map_or(EndedBy::Nothing, |woken| woken.by);
         let key = Key {
             stratum: (tid, end.state),
@@ -411,6 +434,7 @@ mod tests {
             lasted,
             every,
             is_long: false,
+            is_left_out: false,
             purpose: Purpose::Unknown,
             woken: None,
         }
@@ -430,7 +454,7 @@ mod tests {
     /// Sampled stacks share their task's totals as their waits do, each as often as it stands for; the sums are the totals.
     #[test]
     fn sampled_stacks_are_scaled_to_the_totals() {
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         for (began, address, lasted, every) in [(1, 10, 100, 1), (2, 20, 300, 1), (3, 10, 100, 2)] {
             window.add_stack((7, began), &task(1), &stack(address), None);
             window.add_end((7, began), short(lasted, every));
@@ -445,7 +469,7 @@ mod tests {
     /// A long wait is counted for itself: it does not stand for others, whatever the task's totals.
     #[test]
     fn long_waits_are_not_scaled() {
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         let long = EndedWait { is_long: true, ..short(2_000_000_000, 64) };
         window.add_stack((7, 1), &task(1), &stack(10), None);
         window.add_end((7, 1), long);
@@ -459,7 +483,7 @@ mod tests {
     /// A stack that arrives after the end of its wait, as those do that the agent has to finish, is joined all the same.
     #[test]
     fn halves_join_in_either_order() {
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         window.add_end((7, 1), short(100, 1));
         window.add_stack((7, 1), &task(1), &stack(10), None);
         window.add_totals(7, &task(1), &totals(1, 100));
@@ -470,7 +494,7 @@ mod tests {
     /// Totals without any stack are there, and marked.
     #[test]
     fn totals_without_stacks_are_marked() {
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         window.add_totals(7, &task(1), &totals(5, 500));
         assert_eq!(sums(&mut window), (5, 500));
         assert_eq!(window.frames(), [Frame::StackNotSampled]);
@@ -479,7 +503,7 @@ mod tests {
     /// A wait that goes on when the window ends counts until then, with the stack with which it began.
     #[test]
     fn unended_waits_count_until_the_end() {
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         window.add_stack((7, 1000), &task(1), &stack(10), None);
         let waits = |tid, left| TaskWaits { tid, left, state: wait_state::SLEEP, ..TaskWaits::default() };
         window.add_unended(&waits(7, 1000), &task(1), 5000);
@@ -494,7 +518,7 @@ mod tests {
         let woken = Woken { by: EndedBy::Futex, waker: 9, time: 80, blocked: 79, has_stack: true };
         let end = EndedWait { woken: Some(woken), ..short(100, 2) };
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            let mut window = WaitWindow::new(1 << 20);
+            let mut window = WaitWindow::new(1 << 20, 0);
             for part in order {
                 match part {
                     0 => window.add_stack((7, 1), &task(1), &stack(10), None),
@@ -516,7 +540,7 @@ mod tests {
     #[test]
     fn interrupts_are_no_tasks() {
         let woken = |waker| Woken { by: EndedBy::Futex, waker, time: 80, blocked: 79, has_stack: true };
-        let mut window = WaitWindow::new(1 << 20);
+        let mut window = WaitWindow::new(1 << 20, 0);
         for (tid, waker) in [(7, 9), (8, 10)] {
             window.add_stack((tid, 1), &task(1), &stack(10), None);
             window.add_end((tid, 1), EndedWait { woken: Some(woken(waker)), ..short(100, 1) });
@@ -528,5 +552,51 @@ mod tests {
             lines.iter().map(|line| (line.ended, line.waker.map(|waker| waker.stack))).collect();
         let marker = frames.iter().position(|frame| *frame == Frame::Interrupt).expect("a marker") as u32;
         assert_eq!(found, [(EndedBy::Timer, Some(&[marker][..])), (EndedBy::Futex, None)]);
+    }
+    /// Waits that are left out are in no line, whatever came of them and in which order, and do not change what others stand for. No half of
+    /// theirs is kept.
+    #[test]
+    fn waits_that_are_left_out_leave_nothing() {
+        let woken = Woken { by: EndedBy::Futex, waker: 9, time: 80, blocked: 79, has_stack: true };
+        let end = EndedWait { is_left_out: true, woken: Some(woken), ..short(100, 64) };
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut window = WaitWindow::new(1 << 20, 1000);
+            for part in order {
+                match part {
+                    0 => window.add_stack((7, 1), &task(1), &stack(10), None),
+                    1 => window.add_end((7, 1), end),
+                    _ => window.add_waker((9, 80), WakeSource::Task, &task(2), &stack(20), None),
+                }
+            }
+            assert_eq!(window.table_use().entries, 0, "{order:?}");
+            window.add_stack((7, 200), &task(1), &stack(30), None);
+            window.add_end((7, 200), short(2000, 1));
+            window.add_totals(7, &task(1), &totals(3, 6000));
+            let (lines, frames) = window.lines();
+            let [line] = &lines[..] else { panic!("one line") };
+            assert_eq!((line.count, line.nanoseconds), (3, 6000), "{order:?}");
+            assert_eq!(frames[line.stack[0] as usize], Frame::Kernel { address: 30 });
+        }
+        // A long one whose stack was not taken, but its waker's.
+        let mut window = WaitWindow::new(1 << 20, 1 << 30);
+        window.add_waker((9, 80), WakeSource::Task, &task(2), &stack(20), None);
+        window.add_without_stack(7, EndedWait { is_long: true, ..end }, &task(1), &stack(10));
+        assert_eq!((window.table_use().entries, sums(&mut window)), (0, (0, 0)));
+    }
+
+    /// Waits that go on when the window ends are left out if they have not lasted long enough by then, and counted.
+    #[test]
+    fn unended_waits_are_left_out_if_short() {
+        let mut window = WaitWindow::new(1 << 20, 2000);
+        let waits = |tid, left| TaskWaits { tid, left, state: wait_state::SLEEP, ..TaskWaits::default() };
+        for (tid, left) in [(7, 3000), (8, 3001), (9, 4500)] {
+            if tid < 9 {
+                window.add_stack((tid, left), &task(1), &stack(10), None);
+            }
+            window.add_unended(&waits(tid, left), &task(1), 5000);
+        }
+        assert_eq!(window.unended_left_out(), WaitTotal { count: 2, nanoseconds: 1999 + 500 });
+        assert_eq!(sums(&mut window), (1, 2000));
+        assert_eq!(window.table_use().entries, 1);
     }
 }

@@ -24,11 +24,11 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Empty windows that may take `budget` bytes each.
-    pub fn new(budget: usize) -> Self {
+    /// Empty windows that may take `budget` bytes each; waits shorter than `shortest_wait` nanoseconds are left out.
+    pub fn new(budget: usize, shortest_wait: u64) -> Self {
         Self {
             cpu: Window::new("window", budget),
-            offcpu: WaitWindow::new(budget),
+            offcpu: WaitWindow::new(budget, shortest_wait),
             faults: FaultWindow::new(budget),
             probes: Window::new("probes' window", budget),
         }

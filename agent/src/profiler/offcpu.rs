@@ -35,10 +35,12 @@ pub enum OffCpuError {
     Processes(#[source] io::Error),
 }
 
-/// How large the kernel's side may be: `memory` bytes for tasks, `share` of each CPU's time for stacks.
-pub fn sizes(memory: u64, share: f64) -> SwitchSizes {
+/// How large the kernel's side may be: `memory` bytes for tasks, `share` of each CPU's time for stacks. Waits shorter than
+/// `shortest_wait` nanoseconds are left out.
+pub fn sizes(memory: u64, share: f64, shortest_wait: u64) -> SwitchSizes {
     let tasks = (memory / TASK_BYTES).clamp(FEWEST_TASKS, 1 << 22) as u32;
-    SwitchSizes { tasks, stack_budget: (share * f64::from(1 << 27)) as u64, long_wait: LONG_WAIT }
+    let stack_budget = (share * f64::from(1 << 27)) as u64;
+    SwitchSizes { tasks, stack_budget, long_wait: LONG_WAIT, shortest_wait }
 }
 
 /// The processes whose waits are timed.
@@ -161,6 +163,8 @@ fn sum(all: impl Iterator<Item = SwitchCounters>) -> SwitchCounters {
         wakers_ring_full: sum.wakers_ring_full + cpu.wakers_ring_full,
         wakers_over_budget: sum.wakers_over_budget + cpu.wakers_over_budget,
         stack_nanoseconds: sum.stack_nanoseconds + cpu.stack_nanoseconds,
+        left_out: sum.left_out + cpu.left_out,
+        left_out_nanoseconds: sum.left_out_nanoseconds + cpu.left_out_nanoseconds,
         ..sum
     })
 }

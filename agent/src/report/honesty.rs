@@ -1,6 +1,9 @@
 //! What a reader must know before believing a profile's numbers, in plain words.
 
-use crate::profile::accounting::{Accounting, LostCause, TruncatedCause, UnresolvedReason};
+use std::time::Duration;
+
+use super::quantity::{amount, length};
+use crate::profile::accounting::{Accounting, LeftOut, LostCause, TruncatedCause, UnresolvedReason};
 
 /// Share of the expected samples that may be lost before the report warns: 1 %.
 const LOST_WARNING: f64 = 1.0;
@@ -22,20 +25,34 @@ pub enum Remark {
 
 /// What there is to say about these books; nothing if all is well.
 pub fn remarks(books: &Accounting) -> Vec<Remark> {
-    [imbalance(books), losses(books), truncation(books), unresolved(books)].into_iter().flatten().collect()
+    let all = [imbalance(books), left_out(books), losses(books), truncation(books), unresolved(books)];
+    all.into_iter().flatten().collect()
 }
 
 fn imbalance(books: &Accounting) -> Option<Remark> {
     (!books.balances()).then(|| {
         Remark::Bug(format!(
-            "BUG: the books do not balance ({} ticks, {} idle, {} not selected, {} expected, {} emitted, \
-             {} lost). Do not trust this profile, and please report this.",
+            "BUG: the books do not balance ({} ticks, {} idle, {} not selected, {} left out, {} expected, \
+             {} emitted, {} lost). Do not trust this profile, and please report this.",
             books.ticks,
             books.idle,
             books.not_selected,
+            books.left_out.count,
             books.expected,
             books.emitted,
             books.lost_total()
+        ))
+    })
+}
+
+fn left_out(books: &Accounting) -> Option<Remark> {
+    let LeftOut { shorter_than, count, nanoseconds } = books.left_out;
+    (count > 0).then(|| {
+        let (shorter_than, time) =
+            (length(Duration::from_nanos(shorter_than)), amount(nanoseconds.cast_signed(), "nanoseconds"));
+        let waits = if count == 1 { "wait of whatever kind is" } else { "waits of whatever kind are" };
+        Remark::Notice(format!(
+            "{count} {waits} left out: shorter than {shorter_than} (--offcpu-min), {time} together."
         ))
     })
 }
@@ -177,6 +194,18 @@ mod tests {
             let [Remark::Bug(text)] = remarks.as_slice() else { panic!("one bug") };
             assert!(text.starts_with("BUG: "), "{text}");
         }
+    }
+
+    /// Waits that are left out are noticed, with how long they were, and are no losses.
+    #[test]
+    fn what_is_left_out_is_noticed() {
+        let left_out = LeftOut { shorter_than: 10_000_000, count: 510, nanoseconds: 543_210_000 };
+        let all = books(1000, 0).with_left_out(left_out);
+        let text =
+            "510 waits of whatever kind are left out: shorter than 10.0 ms (--offcpu-min), 543 ms together.";
+        assert_eq!(remarks(&all), [Remark::Notice(text.into())]);
+        let none = LeftOut { count: 0, nanoseconds: 0, ..left_out };
+        assert_eq!(remarks(&books(1000, 0).with_left_out(none)), []);
     }
 
     /// Unnamed frames and cut stacks are noticed with their share and main cause.

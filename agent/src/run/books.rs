@@ -1,17 +1,28 @@
 //! Balancing the books of a CPU profile: what the timers should have done against what arrived.
 
-use agent_ebpf::kind;
+use agent_ebpf::{SwitchCounters, WaitTotal, kind};
 
-use crate::profile::accounting::{Accounting, LostCause};
+use crate::profile::accounting::{Accounting, LeftOut, LostCause};
 use crate::profile::finish::Finished;
 use crate::profiler::collector::Collector;
 use crate::profiler::cpu_ledger::CpuLedger;
 use crate::profiler::faults::FaultLedger;
 use crate::profiler::offcpu::SwitchLedger;
 
+/// The waits that are shorter than `shorter_than` nanoseconds: those that have ended, which the program counted, and those that went on,
+/// which are `unended`.
+pub fn left_out(shorter_than: u64, ledger: &SwitchLedger, unended: WaitTotal) -> LeftOut {
+    let SwitchCounters { left_out, left_out_nanoseconds, .. } = ledger.counters;
+    LeftOut {
+        shorter_than,
+        count: left_out + unended.count,
+        nanoseconds: left_out_nanoseconds + unended.nanoseconds,
+    }
+}
+
 /// The books of a window of waits that is over: what the kernel's own count says, what the program made of it, and what is in the
 /// profile.
-pub fn balance_waits(ledger: &SwitchLedger, finished: &Finished) -> Accounting {
+pub fn balance_waits(ledger: &SwitchLedger, left_out: LeftOut, finished: &Finished) -> Accounting {
     let SwitchLedger { switches, counters, sleepers, .. } = ledger;
     // Waits that had begun before are not switches of this window.
     let asleep = sleepers.len() as u64;
@@ -19,6 +30,7 @@ pub fn balance_waits(ledger: &SwitchLedger, finished: &Finished) -> Accounting {
         ticks: switches + asleep,
         idle: counters.idle,
         not_selected: counters.not_selected + counters.ended,
+        left_out,
         emitted: finished.samples.iter().map(|sample| sample.value(0).cast_unsigned()).sum(),
         frames: finished.frames,
         truncated: finished.truncated,
@@ -26,10 +38,10 @@ pub fn balance_waits(ledger: &SwitchLedger, finished: &Finished) -> Accounting {
         ..Accounting::default()
     };
     // Where the kernel skips the program, one task's wait does not begin and another's does not end.
-    let unended = (counters.begun + asleep).saturating_sub(books.emitted);
+    let unended = (counters.begun + asleep).saturating_sub(books.emitted + left_out.count);
     books.lost[LostCause::KernelSkipped as usize] = switches.saturating_sub(counters.switches) + unended;
     books.lost[LostCause::TableFull as usize] = counters.table_full;
-    books.expected = books.ticks - books.idle - books.not_selected;
+    books.expected = books.ticks - books.idle - books.not_selected - left_out.count;
     books
 }
 

@@ -148,7 +148,7 @@ fn program() -> Finding {
     let sizes = Sizes {
         ring_bytes: 1 << 16,
         probes: true,
-        switches: Some(offcpu::sizes(64 << 10, 0.01)),
+        switches: Some(offcpu::sizes(64 << 10, 0.01, 0)),
         faults: None,
         possible_cpus: cpus::possible_count().unwrap_or(1),
         variant: Variant::of_kernel(),

@@ -150,24 +150,26 @@ fn wait_profiles(
     args: &ProfileArgs,
 ) -> Vec<Profile> {
     tracing::debug!(switches = ledger.switches, counters = ?ledger.counters, tasks = ledger.tasks.len(), "switches");
+    let left_out = books::left_out(args.shortest_wait(), ledger, window.unended_left_out());
     let (lines, frames) = window.lines();
     let named = NamedFrames::of(frames, resolver);
+    let without = |(finished, books): (_, Accounting)| (finished, books.with_left_out(left_out));
     // Every wait is timed, so there is no period.
     let lay_out = |kind, types, (finished, books)| lay_out(kind, about, types, 1, finished, books);
     let mut profiles = Vec::new();
     if args.wants(ProfilerName::Offcpu) {
         let finished = wait_profiles::offcpu(&lines, &named);
-        let books = books::balance_waits(ledger, &finished);
+        let books = books::balance_waits(ledger, left_out, &finished);
         profiles.push(lay_out(ProfileKind::OffCpu, OFFCPU_TYPES, (finished, books)));
         let wakers = wait_profiles::wakers(&lines, &named);
-        profiles.push(lay_out(ProfileKind::OffCpuWakers, OFFCPU_TYPES, wakers));
+        profiles.push(lay_out(ProfileKind::OffCpuWakers, OFFCPU_TYPES, without(wakers)));
     }
     if args.wants(ProfilerName::Mutex) {
         let all = args.futex_classes == FutexClasses::All;
         let waiters = wait_profiles::mutex(&lines, &named, all);
-        profiles.push(lay_out(ProfileKind::Mutex, MUTEX_TYPES, waiters));
+        profiles.push(lay_out(ProfileKind::Mutex, MUTEX_TYPES, without(waiters)));
         let holders = wait_profiles::mutex_holders(&lines, &named, all);
-        profiles.push(lay_out(ProfileKind::MutexHolders, MUTEX_TYPES, holders));
+        profiles.push(lay_out(ProfileKind::MutexHolders, MUTEX_TYPES, without(holders)));
     }
     profiles
 }

@@ -60,6 +60,8 @@ pub struct Session {
     readiness: Readiness,
     online: BTreeSet<u32>,
     windows: Windows,
+    /// Nanoseconds below which a wait is left out.
+    shortest_wait: u64,
     started: u64,
 }
 
@@ -118,7 +120,7 @@ impl Session {
             ring_bytes,
             probes: !probes.is_empty(),
             switches: (wants(ProfilerName::Offcpu) || wants(ProfilerName::Mutex))
-                .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0)),
+                .then(|| offcpu::sizes(args.offcpu_memory, args.offcpu_budget / 100.0, args.shortest_wait())),
             faults: wants(ProfilerName::Memory).then(|| FaultSampling::around(args.pagefault_period)),
             possible_cpus,
             variant,
@@ -167,7 +169,8 @@ impl Session {
             collector.look_at_pages();
         }
         let readiness = Readiness::new().map_err(RunError::failed)?;
-        let windows = Windows::new(WINDOW_BUDGET);
+        let shortest_wait = args.shortest_wait();
+        let windows = Windows::new(WINDOW_BUDGET, shortest_wait);
         let selected = SelectedPids::of(selection);
         let samples_cpus = wants(ProfilerName::Cpu);
         let online = sampled_cpus(samples_cpus.then_some(&cpu), faults.as_ref()).unwrap_or(online);
@@ -195,6 +198,7 @@ impl Session {
             readiness,
             online,
             windows,
+            shortest_wait,
             started,
         };
         session.watch_rings()?;
@@ -218,7 +222,7 @@ impl Session {
 
     /// Ends the windows and begins others.
     pub fn end_windows(&mut self) -> Windows {
-        std::mem::replace(&mut self.windows, Windows::new(WINDOW_BUDGET))
+        std::mem::replace(&mut self.windows, Windows::new(WINDOW_BUDGET, self.shortest_wait))
     }
 
     /// How full every table is that grows with what happens on the machine.

@@ -1,5 +1,7 @@
 // Waits of which a test knows the truth: ./waits MODE. Says "ready", begins when SIGUSR1 comes, and says what it did.
 //   naps       20 sleeps of 200 ms, and how many nanoseconds they took
+//   longshort  20 sleeps of 30 ms, and between them 500 of 1 ms; how many of these took 10 ms or more, by its own clock, and
+//              voluntary switches in all of them
 //   pingpong   two threads hand a byte to and fro for two seconds; how often
 //   shares     hands a byte to a child and back for two seconds, and waits for it in one of two functions, by chance in seven of ten
 //              cases in the first; voluntary switches in each
@@ -33,6 +35,18 @@ LINK void nap(long milliseconds)
 {
 	struct timespec time = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
 	nanosleep(&time, NULL);
+	sink++;
+}
+
+LINK void long_nap(void)
+{
+	nap(30);
+	sink++;
+}
+
+LINK void short_nap(void)
+{
+	nap(1);
 	sink++;
 }
 
@@ -218,6 +232,20 @@ int main(int count, char **words)
 		for (int i = 0; i < 20; i++)
 			nap(200);
 		printf("%llu\n", (unsigned long long)(now(CLOCK_MONOTONIC) - began));
+	} else if (!strcmp(mode, "longshort")) {
+		uint64_t late = 0, in_short = 0, switched;
+		for (int i = 0; i < 520; i++) {
+			if (i % 26 == 25) {
+				long_nap();
+				continue;
+			}
+			switched = switches();
+			uint64_t before = now(CLOCK_MONOTONIC);
+			short_nap();
+			late += now(CLOCK_MONOTONIC) - before >= 10000000;
+			in_short += switches() - switched;
+		}
+		printf("%llu %llu\n", (unsigned long long)late, (unsigned long long)in_short);
 	} else if (!strcmp(mode, "pingpong") || !strcmp(mode, "chatty")) {
 		printf("%llu\n", (unsigned long long)ping(!strcmp(mode, "chatty")));
 	} else if (!strcmp(mode, "shares")) {

@@ -99,7 +99,9 @@ fn the_books_have_their_shape() {
     assert_eq!(
         parsed(&profile)["accounting"],
         json!({
-            "ticks": 40, "idle": 28, "not_selected": 0, "expected": 12, "emitted": 10, "balances": true,
+            "ticks": 40, "idle": 28, "not_selected": 0,
+            "left_out": {"shorter_than": 0, "count": 0, "nanoseconds": 0},
+            "expected": 12, "emitted": 10, "balances": true,
             "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "cpu_returned": 0, "table_full": 0,
                      "undecodable": 0, "waker_unseen": 0, "stack_not_taken": 0},
             "truncated": {"depth": 1, "slice": 0, "unwind": 0, "budget": 0, "compat": 0, "stack_table_full": 0},
@@ -109,6 +111,11 @@ fn the_books_have_their_shape() {
                            "kernel_hidden": 0, "module_table_full": 0, "stalled": 0},
         })
     );
+    let left_out = LeftOut { shorter_than: 1_000_000, count: 5, nanoseconds: 700_000 };
+    profile.accounting = profile.accounting.with_left_out(left_out);
+    let books = &parsed(&profile)["accounting"];
+    assert_eq!(books["left_out"], json!({"shorter_than": 1_000_000, "count": 5, "nanoseconds": 700_000}));
+    assert_eq!((&books["ticks"], &books["balances"]), (&json!(45), &json!(true)));
     profile.accounting.emitted = 9;
     assert_eq!(parsed(&profile)["accounting"]["balances"], false);
 }

@@ -26,6 +26,8 @@ pub struct SwitchSizes {
     pub stack_budget: u64,
     /// Nanoseconds from which on a wait is told of by itself.
     pub long_wait: u64,
+    /// Nanoseconds below which a wait is left out; 0: none is.
+    pub shortest_wait: u64,
 }
 
 /// The orders in which kernels have the tracepoint's arguments; each has a program.
@@ -99,6 +101,7 @@ impl SwitchConstants {
             loader
                 .override_global("STACK_BUDGET", &sizes.stack_budget, true)
                 .override_global("LONG_WAIT", &sizes.long_wait, true)
+                .override_global("SHORTEST_WAIT", &sizes.shortest_wait, true)
                 .map_max_entries(TASKS, sizes.tasks);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::{REGISTERS, Resume, SampleHeader, TaskWaits, Wait, kind, wait_state, walk};
+use agent_ebpf::{REGISTERS, Resume, SampleHeader, TaskWaits, Wait, flag, kind, wait_state, walk};
 
 use super::{Collector, monotonic_now, thread_name};
 use crate::kernel::programs::TaskTable;
@@ -37,7 +37,9 @@ impl Collector {
             blocked: wait.woken.saturating_sub(began).min(lasted),
             has_stack: wait.waker_sampled != 0,
         });
-        let ended = EndedWait { state, lasted, every, is_long: lasted >= LONG_WAIT, purpose, woken };
+        let is_left_out = wait.flags & flag::LEFT_OUT != 0;
+        let is_long = lasted >= LONG_WAIT;
+        let ended = EndedWait { state, lasted, every, is_long, is_left_out, purpose, woken };
         if every > 0 {
             windows.offcpu.add_end((tid, began), ended);
         } else {
