@@ -206,7 +206,7 @@ fn lay_out(
 }
 
 /// Rows of each table of a profile that is not the first: all are on one screen or two.
-const MORE_ROWS: usize = 5;
+const MORE_ROWS: usize = 9;
 
 fn deliver(profiles: &[Profile], output: &Output) -> Result<(), RunError> {
     if !output.leaves_stdout() {

@@ -436,4 +436,8 @@ pub(super) const RUNTIMES: &[Example] = &[
     (Condition, "pthread_cond_wait < os_event_wait_low < srv_worker_thread"),
     (Idle, "pthread_cond_wait < bioProcessBackgroundJobs < start_thread"),
     (Idle, "__lll_lock_wait < pthread_mutex_lock < IOThreadMain < start_thread"),
+    (
+        Idle,
+        "futex_wait < __lll_lock_wait < lll_mutex_lock_optimized < pthread_mutex_lock < IOThreadMain < start_thread",
+    ),
 ];

@@ -52,7 +52,7 @@ pub const ROWS: &[Row] = &[
     // The C library.
     row(Layer, "glibc: ways into futex(2)", &[
         "syscall", "futex_wait*", "futex_abstimed_wait*", "futex_reltimed_wait*", "do_futex_wait", "internal_syscall_cancel",
-        "syscall_cancel*",
+        "syscall_cancel*", "lll_mutex_lock_optimized",
     ]),
     row(Leaf(Mutex), "glibc to 2.33 and since: low-level locks, those of malloc's arenas and of stdio too", &[
         "lll_lock_wait", "lll_lock_wait_private", "lll_timedlock_wait", "lll_clocklock_wait", "lll_robust_lock_wait",
