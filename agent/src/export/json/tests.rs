@@ -104,7 +104,7 @@ fn the_books_have_their_shape() {
             "expected": 12, "emitted": 10, "balances": true,
             "lost": {"kernel_skipped": 2, "ring_full": 0, "scratch_busy": 0, "cpu_returned": 0, "table_full": 0,
                      "undecodable": 0, "waker_unseen": 0, "stack_not_taken": 0},
-            "truncated": {"depth": 1, "slice": 0, "unwind": 0, "budget": 0, "compat": 0, "stack_table_full": 0},
+            "truncated": {"depth": 1, "slice": 0, "unwind": 0, "cold": 0, "budget": 0, "compat": 0, "stack_table_full": 0},
             "frames": 23,
             "unresolved": {"stripped": 1, "gone": 0, "unreadable": 0, "malformed": 0, "over_budget": 0,
                            "anonymous": 0, "jit_without_map": 0, "unknown_process": 1, "unmapped": 0,
