@@ -61,7 +61,8 @@ impl<'a> Program<'a> {
     /// Asserts that the waits of a case are of its class, by names, and of the other without them.
     fn check_case(&self, (mode, class, cut): Case, waits: &FutexWaits) {
         let mut seen = 0;
-        for (stack, count) in waits.in_function("wait_for_it") {
+        // What a stack has down to there tells the class, whole or not.
+        for (stack, count) in waits.in_function("wait_for_it").chain(waits.cut_beyond("wait_for_it")) {
             let classes = class_of(stack, waits);
             // Rust's conditions take their mutex again when they are woken.
             let again = stack.iter().any(|frame| frame.contains("lock_contended"));
