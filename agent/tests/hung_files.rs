@@ -6,8 +6,9 @@
 mod harness;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,29 @@ fn padded(workload: &Workload) -> Vec<u8> {
 
 fn run(program: &Path) -> Running {
     Running::start_until_ready(&mut Command::new(program))
+}
+
+/// A program that is run later. A process that is made while this one has files open on a file system that hangs closes its copies of
+/// them before it runs anything, and hangs too; this one is made before.
+struct RunLater(Running);
+
+impl RunLater {
+    fn prepare(program: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read -r word && exec \"$0\""]).arg(program);
+        Self(Running::start_with_input(shell.stdout(Stdio::piped())))
+    }
+
+    fn run(self) -> Running {
+        let Self(mut running) = self;
+        let child = running.child();
+        child.stdin.take().expect("a pipe").write_all(b"go\n").expect("it waits");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("a readable pipe");
+        assert_eq!(line, "ready\n");
+        running
+    }
 }
 
 /// The server of a program's file system answers nothing any more: `--once` ends all the same, and in time. The program's frames are
@@ -111,6 +135,7 @@ fn a_session_outlives_reads_and_closes_that_hang() {
         return;
     }
     let workload = Workload::c("spin.c", "spin", &[]);
+    let later = RunLater::prepare(&workload.copy("fresh"));
     let directory = TempDir::new().expect("a directory");
     let hanging = HangingFs::mount(directory.path(), "hung_program", padded(&workload));
     let hung = run(hanging.file());
@@ -143,7 +168,7 @@ fn a_session_outlives_reads_and_closes_that_hang() {
         agent.collect(Duration::from_secs(1));
         drop(agent.end_windows());
     }
-    let fresh = run(&workload.copy("fresh"));
+    let fresh = later.run();
     agent.collect(Duration::from_secs(3));
     let window = agent.end_windows().cpu;
     let named = samples_in(&name_all(&window, &agent), fresh.pid(), |name| name == "spin_here");

@@ -24,6 +24,12 @@ impl Running {
         Self { child: started.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
     }
 
+    /// Starts `command`, to which something will be said on its standard input.
+    pub(crate) fn start_with_input(command: &mut Command) -> Self {
+        let started = command.stdin(Stdio::piped()).spawn();
+        Self { child: started.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+
     /// Starts `command` and waits until it prints a line, which says that it is ready.
     pub(crate) fn start_until_ready(command: &mut Command) -> Self {
         let mut running = Self::start(command.stdout(Stdio::piped()));
